@@ -171,6 +171,20 @@ pub enum Remedy {
     IssueClientCertificate,
     /// Enrol this client anew: its certificate was revoked, or its user is not known any more.
     EnrolAnew,
+    /// Renew a pair of this home: `renew_certificates`.
+    RenewCertificate {
+        /// The name of the pair.
+        name: String,
+    },
+    /// Have the server renew the certificate of this client.
+    RenewOwnCertificate,
+    /// Renew a certificate on the host that has its key.
+    RenewElsewhere {
+        /// The name in the certificate.
+        name: String,
+    },
+    /// Replace the authority: `rotate_authority`. A replacement that was cut short is completed.
+    RotateAuthority,
     /// Trust the authority of the server's home.
     TrustServersAuthority {
         /// The name of the server. Another remedy is a new certificate for it.
@@ -435,6 +449,14 @@ impl fmt::Display for Remedy {
             Remedy::IssueClientCertificate => {
                 "make this client a new certificate in the home of the server"
             }
+            Remedy::RenewCertificate { name } => {
+                return write!(f, "renew the certificate of `{name}`");
+            }
+            Remedy::RenewOwnCertificate => "have the server renew the certificate of this client",
+            Remedy::RenewElsewhere { name } => {
+                return write!(f, "renew the certificate of `{name}` on the host that has its key");
+            }
+            Remedy::RotateAuthority => "replace the authority",
             Remedy::TrustServersAuthority { name } => {
                 return write!(
                     f,

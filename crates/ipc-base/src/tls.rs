@@ -57,6 +57,8 @@ pub enum CertificateProblem {
     NotForServers,
     /// A client's certificate is for servers, or for something else.
     NotForClients,
+    /// The authority has revoked the certificate.
+    Revoked,
     /// Any other problem.
     Other {
         /// The TLS library's name of it, such as `UnhandledCriticalExtension`.
@@ -88,6 +90,7 @@ impl fmt::Display for CertificateProblem {
             }
             CertificateProblem::NotForServers => f.write_str("is not for servers"),
             CertificateProblem::NotForClients => f.write_str("is not for clients"),
+            CertificateProblem::Revoked => f.write_str("was revoked"),
             CertificateProblem::Other { fault } => write!(f, "cannot be accepted ({fault})"),
         }
     }
@@ -103,6 +106,7 @@ impl CertificateProblem {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 Self::UnknownAuthority
             }
+            CertificateError::Revoked => Self::Revoked,
             CertificateError::NotValidForName => Self::WrongName { presented: Vec::new() },
             CertificateError::NotValidForNameContext { presented, .. } => {
                 Self::WrongName { presented: names(presented) }
@@ -221,6 +225,24 @@ mod tests {
         let told = |owner| CertificateProblem::of(&purpose, owner).to_string();
         assert_eq!(told(End::Server), "is not for servers");
         assert_eq!(told(End::Client), "is not for clients");
+    }
+
+    #[test]
+    fn each_fault_of_a_certificate_is_told_in_words() {
+        for (fault, says) in [
+            (CertificateError::UnknownIssuer, "was not issued by this home's authority"),
+            (CertificateError::BadSignature, "was not issued by this home's authority"),
+            (CertificateError::Expired, "has expired"),
+            (CertificateError::NotValidYet, "is not valid yet"),
+            (CertificateError::NotValidForName, "is for another name"),
+            (CertificateError::Revoked, "was revoked"),
+            (
+                CertificateError::UnhandledCriticalExtension,
+                "cannot be accepted (UnhandledCriticalExtension)",
+            ),
+        ] {
+            assert_eq!(CertificateProblem::of(&fault, End::Client).to_string(), says);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use ipc_home::Home;
 use serde::Serialize;
 
 use crate::client::{RequestCall, SendCall};
-use crate::{ClientBuilder, Items, RenewCall, SendAll, SendError};
+use crate::{ClientBuilder, Items, Probe, RenewCall, SendAll, SendError};
 
 /// Sends messages to one server, in code that is not async.
 ///
@@ -51,6 +51,17 @@ impl Client {
     /// does: finish with [`RenewCall::wait`].
     pub fn renew(&self, csr_pem: Option<&str>) -> RenewCall {
         self.inner.renew(csr_pem)
+    }
+
+    /// Asks the server whether it runs and what time it has, as [`crate::Client::probe`] does.
+    ///
+    /// # Errors
+    /// As [`crate::Client::probe`].
+    ///
+    /// # Panics
+    /// If called from within `futures_executor::block_on`, which cannot be nested.
+    pub fn probe(&self) -> Result<Probe, SendError> {
+        futures_executor::block_on(self.inner.probe())
     }
 
     /// Asks the server whether it runs, as [`crate::Client::is_running`] does.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::call::{Call, Kind, Messages};
 use crate::config::Config;
 use crate::error::SendError;
-use crate::receipt::{Reply, Sent};
+use crate::receipt::{Probe, Reply, Sent};
 use crate::worker::Job;
 
 /// The default time to wait for a reply.
@@ -104,11 +104,28 @@ impl Client {
     /// [`SendError`] if the answer is not that of a usable server: a certificate that is not
     /// trusted, a refusal of this client, or an unexpected response.
     pub fn is_running(&self) -> impl Future<Output = Result<bool, SendError>> + Send + use<> {
+        let asked = self.probe();
+        async move {
+            match asked.await {
+                Ok(_) => Ok(true),
+                Err(SendError::Unreachable { .. } | SendError::NoAnswer { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
+    }
+
+    /// Asks the server whether it runs and what time it has, with one attempt and without a login,
+    /// as [`is_running`](Self::is_running) does. Says why nothing answered where nothing did.
+    ///
+    /// # Errors
+    /// [`SendError`], with [`SendError::Unreachable`] or [`SendError::NoAnswer`] if the connection
+    /// failed or broke.
+    pub fn probe(&self) -> impl Future<Output = Result<Probe, SendError>> + Send + use<> {
         let shared = self.shared.clone();
         async move {
             let deadline = Instant::now() + shared.config.timeout;
             let (done, result) = oneshot::channel();
-            shared.jobs.send(Job::IsRunning { deadline, done }).map_err(|_| SendError::Stopped)?;
+            shared.jobs.send(Job::Probe { deadline, done }).map_err(|_| SendError::Stopped)?;
             result.await.map_err(|_| SendError::Stopped)?
         }
     }

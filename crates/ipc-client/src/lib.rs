@@ -123,7 +123,7 @@ pub use ipc_protocol::{
     ProblemCode, Protocol,
 };
 pub use local::LocalClient;
-pub use receipt::{ParseError, Reply, Sent};
+pub use receipt::{ParseError, Probe, Reply, Sent};
 pub use renew_call::RenewCall;
 pub use renewal::{NodeRenewal, Renewal};
 pub use send_all::{

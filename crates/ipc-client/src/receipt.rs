@@ -5,6 +5,15 @@ use std::fmt;
 use ipc_protocol::MessageId;
 use serde::Deserialize;
 
+/// What a server says of itself without a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Probe {
+    /// The server's clock, in seconds since the Unix epoch, by the `Date` of its response (RFC
+    /// 9110, section 6.6.1). `None` if there was none.
+    pub server_time_secs: Option<u64>,
+}
+
 /// A message that is in the server's inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

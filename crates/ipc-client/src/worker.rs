@@ -18,6 +18,7 @@ use crate::call::Call;
 use crate::engine::{Driver, Engine};
 use crate::error::SendError;
 use crate::exchange::Setup;
+use crate::receipt::Probe;
 use crate::renewal::Renewal;
 use crate::source::{Follow, Material};
 
@@ -30,7 +31,7 @@ pub(crate) enum Job {
     /// Send with what was read of the home after a change.
     Follow(Box<Material>),
     /// Ask the server whether it runs.
-    IsRunning { deadline: Instant, done: oneshot::Sender<Result<bool, SendError>> },
+    Probe { deadline: Instant, done: oneshot::Sender<Result<Probe, SendError>> },
 }
 
 /// A renewal, and who waits for it.
@@ -135,11 +136,11 @@ fn take(engine: &Rc<Engine>, job: Job) {
                 }
             });
         }
-        Job::IsRunning { deadline, done } => {
+        Job::Probe { deadline, done } => {
             let asked = Rc::clone(engine);
             engine.spawn(async move {
                 // A failed send means that the caller has stopped waiting for the answer.
-                let _ = done.send(asked.is_running(deadline).await);
+                let _ = done.send(asked.probe(deadline).await);
             });
         }
     }

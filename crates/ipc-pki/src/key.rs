@@ -227,6 +227,17 @@ pub fn key_fits(certificate_pem: &[u8], key_pem: &[u8]) -> bool {
     certified(certificate_pem, key_pem).is_some()
 }
 
+/// Whether one of these authorities signed the first certificate of a PEM text, whatever its names
+/// and dates. Both are PEM.
+#[must_use]
+pub fn is_issued_by(certificate_pem: &[u8], authorities_pem: &[u8]) -> bool {
+    let Ok(certificate) = X509::from_pem(unmarked(certificate_pem)) else { return false };
+    let authorities = X509::stack_from_pem(unmarked(authorities_pem)).unwrap_or_default();
+    authorities.iter().any(|authority| {
+        authority.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
+    })
+}
+
 /// The certificate, if the key belongs to it.
 pub(crate) fn certified(certificate_pem: &[u8], key_pem: &[u8]) -> Option<X509> {
     let key_pem = unmarked(key_pem);
@@ -270,6 +281,22 @@ mod tests {
                 name.parse::<KeyType>(),
                 Err(KeyTypeError::Unknown { name: name.to_owned() })
             );
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_issued_by_the_authority_that_signed_it_and_by_no_other_of_its_name() {
+        use crate::{Authority, AuthorityOptions, LeafRequest, SubjectName};
+        let authority = || Authority::create(&AuthorityOptions::default(), 1_750_000_000).unwrap();
+        let (one, other) = (authority(), authority());
+        let request = LeafRequest::new(SubjectName::parse("peer1").unwrap());
+        let leaf = one.issue(&request, 1_750_000_000).unwrap().certificate_pem;
+        assert!(is_issued_by(&leaf, one.certificate_pem()));
+        assert!(!is_issued_by(&leaf, other.certificate_pem()));
+        let both = [other.certificate_pem(), one.certificate_pem()].concat();
+        assert!(is_issued_by(&leaf, &both));
+        for (leaf, authorities) in [(&b""[..], &both[..]), (&leaf, b""), (b"x", b"y")] {
+            assert!(!is_issued_by(leaf, authorities));
         }
     }
 

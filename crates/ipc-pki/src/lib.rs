@@ -59,7 +59,7 @@ pub use ipc_base::{
     NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES, RevocationList, RevocationReason,
     RevokedCertificate, SerialNumber,
 };
-pub use key::{KeyType, KeyTypeError, PrivateKeyPem, key_fits};
+pub use key::{KeyType, KeyTypeError, PrivateKeyPem, is_issued_by, key_fits};
 pub use leaf::{
     ALT_NAMES_MAX, IssueError, IssuedCertificate, IssuedPair, LEAF_VALIDITY_DAYS, LeafRequest,
     RenewalError,

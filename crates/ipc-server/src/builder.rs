@@ -14,6 +14,7 @@ use ipc_protocol::{
 use ipc_store::UserStore;
 
 use crate::channel::settings::ChannelSettings;
+use crate::open_files::{CONNECTIONS_MAX_DEFAULT, HANDSHAKES_MAX_DEFAULT};
 
 /// Sets up a server; [`start`](ServerBuilder::start) starts it.
 ///
@@ -113,9 +114,9 @@ impl ServerBuilder {
             batch_messages_max: BATCH_MESSAGES_MAX_DEFAULT,
             channel: ChannelSettings::default(),
             bodies_bytes_max: 256 * 1024 * 1024,
-            connections_max: 768,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
             peer_connections_max: None,
-            handshakes_max: 128,
+            handshakes_max: HANDSHAKES_MAX_DEFAULT,
             logins_waiting_max: 32,
             peer_logins_waiting_max: 4,
             failed_logins_max: 10,

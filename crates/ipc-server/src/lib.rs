@@ -102,4 +102,5 @@ pub use ipc_store::{
     BoxFuture, CredentialVersion, DatabaseError, Password, PasswordError, SqliteUserStore,
     StoreError, UserStore, Username, UsernameError,
 };
+pub use open_files::open_files_needed;
 pub use server::Server;

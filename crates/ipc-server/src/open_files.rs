@@ -15,6 +15,19 @@ const OPEN_GUESS: u64 = 32;
 /// The highest limit that macOS accepts where it reports no limit (`OPEN_MAX`).
 const UNLIMITED: u64 = 10_240;
 
+/// How many files a process may have to open that runs one server with the default limits.
+#[must_use]
+pub fn open_files_needed() -> u64 {
+    let connections = (CONNECTIONS_MAX_DEFAULT + HANDSHAKES_MAX_DEFAULT) as u64;
+    OPEN_GUESS + RESERVE + connections
+}
+
+/// The default of `ServerBuilder::connections_max`.
+pub(crate) const CONNECTIONS_MAX_DEFAULT: usize = 768;
+
+/// The default of `ServerBuilder::handshakes_max`.
+pub(crate) const HANDSHAKES_MAX_DEFAULT: usize = 128;
+
 /// How many connections and handshakes are served at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Places {

@@ -16,6 +16,7 @@
 //! | to add, list, check, change or delete users | [`users`] |
 //! | to list, rotate or drop the keys of a home | [`list_keys`], [`rotate_keys`], [`drop_key`] |
 //! | a copy of a home that is in use | [`Backup`] |
+//! | to know what is wrong with a home | [`diagnose`] |
 //!
 //! ```
 //! use ipc_setup::{CertificateRequest, InitOptions, Outcome, init, issue_certificate, users};
@@ -41,6 +42,7 @@ mod certificate;
 mod certificates;
 mod clock;
 mod directory;
+mod doctor;
 mod enrol;
 mod enrolments;
 mod error;
@@ -71,6 +73,7 @@ pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, Code};
 pub use bundle_error::{BUNDLE_TTL_SECS, BundleError};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
+pub use doctor::{Diagnosis, Finding, HomeKind, Severity, WARN_DAYS, diagnose, run_check};
 pub use enrol::{
     Accepted, Bundle, Cancelled, EnrolRequest, accept_enrolment, cancel_enrolment, create_enrolment,
 };

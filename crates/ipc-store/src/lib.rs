@@ -69,6 +69,6 @@ pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use password_hasher::PasswordHasher;
 pub use record::{CurrentUser, LoginTally, PeerSighting, UserRecord};
-pub use sqlite::{SqliteUserStore, copy};
+pub use sqlite::{SqliteUserStore, check_integrity, copy};
 pub use user_store::{BoxFuture, UserStore};
 pub use username::{USERNAME_CHARS_MAX, Username, UsernameError};

@@ -402,6 +402,22 @@ pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Checks the user database at `path` for damage. Nothing is changed; servers and other programs may
+/// use it.
+///
+/// # Errors
+/// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).
+pub async fn check_integrity(path: &Path) -> Result<(), StoreError> {
+    let options = ipc_sqlite::Options::new();
+    match ipc_sqlite::check_integrity(path, &SCHEMA, &options).await {
+        // As a copy of it.
+        Err(DatabaseError::Outdated { .. }) => {
+            Ok(ipc_sqlite::check_integrity(path, &SCHEMA_1, &options).await?)
+        }
+        checked => Ok(checked?),
+    }
+}
+
 impl Options {
     /// Opens the file at `path`, which must exist. A file of the Python tool, or an empty one, is
     /// migrated first.

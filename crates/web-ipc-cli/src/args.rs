@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use commands::{OF_ENROL_CREATE, command};
 pub(crate) use invocation::{
-    AccountChange, Action, Certs, Dead, DeadAction, Enrol, EnrolCreate, Given, InboxKind,
+    AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, InboxKind,
     Invocation, Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
 };
 pub(crate) use usage_error::UsageError;
@@ -30,7 +30,7 @@ use values::{Listener, Place};
 const SERVER_PORT: u16 = 3000;
 
 /// Names of the program that stand for a command: a link `web-ipc-users` runs `web-ipc users`.
-const OTHER_NAMES: [(&str, &str); 11] = [
+const OTHER_NAMES: [(&str, &str); 12] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -42,6 +42,7 @@ const OTHER_NAMES: [(&str, &str); 11] = [
     ("web-ipc-backup", "backup"),
     ("web-ipc-keys", "keys"),
     ("web-ipc-enrol", "enrol"),
+    ("web-ipc-doctor", "doctor"),
 ];
 
 /// Parses the command line, which begins with the program's name.
@@ -90,6 +91,7 @@ pub(crate) fn parse(
         "dead" => dead(options).map(Action::Dead),
         "enrol" => enrol(&command, options)?.map(Action::Enrol),
         "keys" => keys(options).map(Action::Keys),
+        "doctor" => Some(Action::Doctor(doctor(options))),
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
@@ -391,6 +393,18 @@ fn enrol(command: &Command, options: &ArgMatches) -> Result<Option<Enrol>, Usage
         days: options.get_one("days").copied(),
         out: options.get_one("out").cloned(),
     })))
+}
+
+fn doctor(options: &ArgMatches) -> Doctor {
+    let places = options.get_many::<Place>("server").into_iter().flatten();
+    Doctor {
+        addresses: places.map(|place| place.with_port(SERVER_PORT)).collect(),
+        name: text(options, "name"),
+        identity: text(options, "identity"),
+        protocol: *options.get_one("protocol").expect("has a default"),
+        port: SERVER_PORT,
+        json: options.get_flag("json"),
+    }
 }
 
 fn keys(options: &ArgMatches) -> Option<Keys> {

@@ -5,8 +5,8 @@ use std::path::Path;
 use ipc_home::{Home, HomeError, Timestamp, locate};
 use ipc_setup::{
     CertificateList, CertificateRequest, InitOptions, ListedCertificate, Renew, Renewals,
-    RevocationReason, drop_old_authority, issue_certificate, list_certificates, renew_certificates,
-    revoke_certificates, rotate_authority, users,
+    RevocationReason, WARN_DAYS, drop_old_authority, issue_certificate, list_certificates,
+    renew_certificates, revoke_certificates, rotate_authority, users,
 };
 use ipc_store::PeerSighting;
 
@@ -17,9 +17,6 @@ use crate::renewal::{self, NotRenewed};
 use crate::shell::{command, shell_quoted};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
-
-/// From how many days before its end a certificate is warned of.
-const WARN_DAYS: u64 = 30;
 
 /// Issues the certificate.
 pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict, Failure> {

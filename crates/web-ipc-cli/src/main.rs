@@ -9,6 +9,7 @@ mod args;
 mod backup;
 mod certs;
 mod dead;
+mod doctor;
 mod enrol;
 mod error;
 mod escape;
@@ -95,14 +96,18 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Enrol(enrol) => enrol::run(home, &enrol),
         Action::Keys(keys) => keys::run(home, keys),
         Action::Backup { out } => backup::run(home, &out),
+        Action::Doctor(doctor) => doctor::run(home, &doctor),
         Action::Dead(letters) => dead::run(home, &letters),
     }
 }
 
 /// Makes a panic on any thread, which is a bug, end the process with status 1 and one line that can
-/// be reported, without a backtrace.
+/// be reported, without a backtrace. Those of `--doctor`'s checks become findings instead.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        if doctor::takes_panics() {
+            return;
+        }
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
         let line = format!(
             "internal error{}: {}; please report this line\n",

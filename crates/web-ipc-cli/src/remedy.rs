@@ -106,6 +106,15 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
                 command(home, &arguments)
             )
         }
+        Remedy::RenewCertificate { name } => {
+            run(&format!("--certs --renew --name {}", shell_quoted(name)))
+        }
+        Remedy::RenewOwnCertificate => run("--certs --renew"),
+        Remedy::RenewElsewhere { name } => format!(
+            "run web-ipc --certs --renew on the host that has the key of {}",
+            shell_quoted(name)
+        ),
+        Remedy::RotateAuthority => run("--certs --rotateCa"),
         Remedy::ChooseDays => "give another number of days with --days N".to_owned(),
         Remedy::ChooseFewerNames => "give fewer with --altNames".to_owned(),
         Remedy::WriteALabel => {

@@ -16,6 +16,7 @@ use crate::engine::active_call::ActiveCall;
 use crate::engine::state::{Link, State};
 use crate::error::SendError;
 use crate::exchange::{Exchange, Setup};
+use crate::receipt::Probe;
 use crate::source::Follow;
 
 /// A channel is closed after this time, once nothing is in flight on it. The next handshake then
@@ -69,12 +70,12 @@ impl Engine {
         self.waker.borrow().wake_by_ref();
     }
 
-    /// Asks whether the server runs, with one attempt and without a login.
-    pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
+    /// Asks a server that runs for its time, with one attempt and without a login.
+    pub(crate) async fn probe(&self, until: Instant) -> Result<Probe, SendError> {
         let epoch = self.exchange.epoch();
-        match self.exchange.is_running(until).await {
+        match self.exchange.probe(until).await {
             Err(error) if self.may_pass_now(&error, epoch, until).await => {
-                self.exchange.is_running(until).await
+                self.exchange.probe(until).await
             }
             result => result,
         }

@@ -30,6 +30,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::config::Config;
 use crate::error::{CredentialsOrigin, SendError};
 use crate::log_throttle::{LogThrottle, SAY_EVERY, seconds};
+use crate::receipt::Probe;
 use crate::sealer::{Sealer, unix_now_secs};
 use crate::source::{Epoch, Material, Seen, Source};
 use crate::transport::attempt::Attempt;
@@ -219,20 +220,16 @@ impl Exchange {
         Ok((response.duplicate, body))
     }
 
-    /// Asks whether the server runs, with one attempt and without a login.
-    pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
+    /// Asks a server that runs for its time, with one attempt and without a login.
+    pub(crate) async fn probe(&self, until: Instant) -> Result<Probe, SendError> {
         let attempt = Rc::default();
         let limits = AttemptLimits::until(until);
-        let response = match self
-            .send(Route::IsRunning, Envelope::none(), None, limits, &attempt)
-            .await
-        {
-            Ok(response) => response,
-            Err(SendError::Unreachable { .. } | SendError::NoAnswer { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
+        let response =
+            self.send(Route::IsRunning, Envelope::none(), None, limits, &attempt).await?;
         match response.status {
-            200 if response.body == IS_RUNNING_TEXT.as_bytes() => Ok(true),
+            200 if response.body == IS_RUNNING_TEXT.as_bytes() => {
+                Ok(Probe { server_time_secs: response.server_time_secs })
+            }
             _ => Err(self.refusal(&response).error),
         }
     }

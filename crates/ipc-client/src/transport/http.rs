@@ -73,7 +73,8 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) duplicate: bool,
-    /// The server's clock, in seconds since the Unix epoch. Only in a refusal.
+    /// The server's clock, in seconds since the Unix epoch. Only in a refusal, and in the answer of
+    /// [`Route::IsRunning`].
     pub(crate) server_time_secs: Option<u64>,
     /// Whether the body is a raw envelope. Otherwise it is text.
     pub(crate) raw: bool,
@@ -150,7 +151,7 @@ impl Http {
                 retry_after: header(RETRY_AFTER.as_str()).and_then(retry_after),
                 duplicate: header(DUPLICATE_HEADER) == Some(b"true"),
                 server_time_secs: header(DATE.as_str())
-                    .filter(|_| status >= 400)
+                    .filter(|_| status >= 400 || route == Route::IsRunning)
                     .and_then(date_secs),
                 raw: header(CONTENT_TYPE.as_str()) == Some(RAW_ENVELOPE_TYPE.as_bytes()),
                 too_long: false,

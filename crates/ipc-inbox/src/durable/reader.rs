@@ -53,6 +53,15 @@ impl InboxReader {
     }
 }
 
+/// Checks the file of a durable inbox at `path` for damage. A server may have the file open; nothing
+/// is changed.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn check_integrity(path: &Path) -> Result<(), DatabaseError> {
+    ipc_sqlite::check_integrity(path, &statements::SCHEMA, &Options::new()).await
+}
+
 /// Copies the file of a durable inbox at `from`, as it is at this moment, to `to`, which must not
 /// exist. A server may have the file open. Only the owner may read the copy (mode 0600). The copy
 /// needs no other file beside it. On an error an incomplete copy may be left.

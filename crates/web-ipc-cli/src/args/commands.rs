@@ -48,6 +48,7 @@ pub(super) fn command() -> Command {
         .subcommand(backup_command())
         .subcommand(keys_command())
         .subcommand(enrol_command())
+        .subcommand(doctor_command())
 }
 
 fn subcommand(
@@ -290,6 +291,9 @@ fn dead_command() -> Command {
     };
     let about = "List dead letters (messages that a durable inbox delivered too often), requeue or discard them";
     subcommand("dead", 'd', "web-ipc --dead [OPTIONS]", about)
+        // What meant --dead before there was --doctor.
+        .alias("d")
+        .long_flag_alias("d")
         .arg(
             flag("list", 'l', "List the dead letters, one line of JSON each, with its number; works while a server runs")
                 .conflicts_with_all(["putBack", "discard"]),
@@ -400,6 +404,22 @@ fn enrol_command() -> Command {
         )
 }
 
+fn doctor_command() -> Command {
+    let about =
+        "Say what is wrong with this home and with the way to its server, and what mends it";
+    subcommand("doctor", 'D', "web-ipc --doctor [OPTIONS]", about)
+        .arg(
+            option("server", 's', "ADDRESS", "Try the server at these addresses: host names or IP addresses, with a port or without [default: those of an enrolled client's home; in a server's home, whether port 3000 is free or has its server]")
+                .num_args(1..)
+                .value_delimiter(',')
+                .value_parser(place),
+        )
+        .arg(option("name", 'n', "NAME", "The name in the server's certificate [default: that of an enrolled client's home, else localhost]"))
+        .arg(option("identity", 'c', "NAME", "The certificate to present [default: that of an enrolled client's home, else localhost]"))
+        .arg(protocol())
+        .arg(flag("json", 'j', "Print one JSON object instead of lines"))
+}
+
 fn seconds(help: &'static str) -> Arg {
     option("timeout", 'T', "SECONDS", help)
         .allow_negative_numbers(true)
@@ -454,6 +474,19 @@ fn with_server_options(command: Command, name_help: &'static str, port: &'static
     with_common_options(command, name_help, ip, port_help, port)
 }
 
+fn protocol() -> Arg {
+    let protocol = PossibleValuesParser::new(["https", "http"])
+        .map(|name| if name == "http" { Protocol::Http } else { Protocol::Https });
+    option(
+        "protocol",
+        'P',
+        "PROTOCOL",
+        "https, or http without TLS, which needs a loopback address",
+    )
+    .value_parser(ValueParser::new(protocol))
+    .default_value("https")
+}
+
 /// Adds the options of every command that uses the network.
 fn with_common_options(
     command: Command,
@@ -462,8 +495,6 @@ fn with_common_options(
     port_help: &'static str,
     port: &'static str,
 ) -> Command {
-    let protocol = PossibleValuesParser::new(["https", "http"])
-        .map(|name| if name == "http" { Protocol::Http } else { Protocol::Https });
     let log_level = PossibleValuesParser::new(["debug", "info", "warning", "error", "critical"])
         .map(|name| match name.as_str() {
             "debug" => LogLevel::Debug,
@@ -481,11 +512,7 @@ fn with_common_options(
                 .value_parser(whole_number::<u16>)
                 .default_value(port),
         )
-        .arg(
-            option("protocol", 'P', "PROTOCOL", "https, or http without TLS, which needs a loopback address")
-                .value_parser(ValueParser::new(protocol))
-                .default_value("https"),
-        )
+        .arg(protocol())
         .arg(
             option(
                 "logLevel",

@@ -47,6 +47,22 @@ pub(crate) enum Action {
     Backup {
         out: PathBuf,
     },
+    Doctor(Doctor),
+}
+
+/// `--doctor …`
+#[derive(Debug)]
+pub(crate) struct Doctor {
+    /// `HOST:PORT` of the server; none for what the home says.
+    pub(crate) addresses: Vec<String>,
+    /// The name in the server's certificate.
+    pub(crate) name: Option<String>,
+    /// The certificate to present.
+    pub(crate) identity: Option<String>,
+    pub(crate) protocol: Protocol,
+    /// The port of a server that is told no other.
+    pub(crate) port: u16,
+    pub(crate) json: bool,
 }
 
 /// `--certs --name …`

@@ -865,3 +865,42 @@ fn a_client_is_enrolled_in_every_spelling() {
         refusal(line);
     }
 }
+
+#[test]
+fn the_doctor_is_called_in_every_spelling() {
+    let doctor = |line: &str| match invocation(line).action {
+        Action::Doctor(doctor) => doctor,
+        other => panic!("{line}: {other:?}"),
+    };
+    for line in [
+        "web-ipc --doctor --server a,10.0.0.1:3001 ::1 --json",
+        "web-ipc -D -s a 10.0.0.1:3001 ::1 -j",
+        "web-ipc-doctor --se a 10.0.0.1:3001 [::1] --js",
+        "web-ipc --do -js a,10.0.0.1:3001,::1",
+    ] {
+        let given = doctor(line);
+        assert_eq!(given.addresses, ["a:3000", "10.0.0.1:3001", "[::1]:3000"], "{line}");
+        assert!(given.json, "{line}");
+    }
+    let plain = doctor("web-ipc doctor");
+    assert_eq!((plain.addresses.len(), plain.json, plain.port), (0, false, 3000));
+    assert_eq!((plain.name, plain.identity), (None, None));
+    let named = doctor("web-ipc -D -n inbox.example -c peer1 -P http");
+    assert_eq!(named.name.as_deref(), Some("inbox.example"));
+    assert_eq!(named.identity.as_deref(), Some("peer1"));
+    assert_eq!(named.protocol, Protocol::Http);
+    // These meant --dead before there was --doctor.
+    for line in ["web-ipc --d --list", "web-ipc d -l", "web-ipc -dl"] {
+        assert!(matches!(invocation(line).action, Action::Dead(_)), "{line}");
+    }
+    for line in [
+        "web-ipc --doctor --server",
+        "web-ipc --doctor --server http://a",
+        "web-ipc --doctor --server a:0",
+        "web-ipc --doctor --json=yes",
+        "web-ipc --doctor --protocol ftp",
+        "web-ipc --doctor a",
+    ] {
+        refusal(line);
+    }
+}

@@ -8,6 +8,7 @@
 mod backup;
 mod case;
 mod compare;
+mod doctor;
 mod exec;
 mod force;
 mod log;

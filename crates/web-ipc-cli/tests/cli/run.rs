@@ -31,10 +31,11 @@ static HANGUP_IS_DEFAULT: LazyLock<()> = LazyLock::new(|| {
 
 const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
 /// The names that the binary answers to.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "web-ipc",
     "web-ipc-certs",
     "web-ipc-dead",
+    "web-ipc-doctor",
     "web-ipc-enrol",
     "web-ipc-init",
     "web-ipc-keys",
