@@ -21,6 +21,7 @@ use ipc_setup::{HomeIssuer, SetupError};
 use crate::args::{InboxKind, Serve};
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
+use crate::renewal;
 use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Serving};
 
@@ -41,6 +42,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     let tries = serve.tries.unwrap_or(TRIES);
+    // Before it starts, since nobody takes an expired certificate; and until it ends.
+    let _renewing = renewal::while_serving(&home, explicit_home);
     let result = runtime.block_on(async {
         let signals = EndSignals::watch().map_err(unready)?;
         let inbox: InboxChoice = match serve.inbox {

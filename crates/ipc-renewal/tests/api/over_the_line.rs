@@ -68,7 +68,7 @@ fn a_due_certificate_is_renewed_while_messages_go_on_and_none_is_lost_or_doubled
         (sending.join().unwrap(), done.unwrap(), receiving.join().unwrap())
     });
     let after = certificate(&home, "worker1");
-    assert_eq!(done.renewed, [after.clone()]);
+    assert_eq!(done.renewed, std::slice::from_ref(&after));
     assert!(done.left.is_empty());
     assert_ne!(after.serial, before.serial);
     assert!(!after.is_due(now_secs()));
