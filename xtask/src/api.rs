@@ -17,7 +17,7 @@ use crate::counts::Counts;
 const LISTS: &str = "docs/api";
 
 /// The libraries that RELEASING.md publishes, lowest layer first.
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 13] = [
     "ipc-base",
     "ipc-envelope",
     "ipc-protocol",
@@ -29,6 +29,7 @@ const CRATES: [&str; 12] = [
     "ipc-server",
     "ipc-client",
     "ipc-setup",
+    "ipc-renewal",
     "web-ipc",
 ];
 

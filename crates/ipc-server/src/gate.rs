@@ -120,10 +120,6 @@ impl<S> GatedStream<S> {
     pub(crate) fn new(stream: S, gate: Rc<Gate>) -> Self {
         GatedStream { stream, gate, ahead: Vec::new(), handed_on: 0, has_ended: false }
     }
-
-    pub(crate) fn get_ref(&self) -> &S {
-        &self.stream
-    }
 }
 
 impl<S: AsyncRead + Unpin> GatedStream<S> {

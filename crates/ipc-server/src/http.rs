@@ -30,9 +30,9 @@ use crate::answer::{answer, refuse};
 use crate::answer_body::AnswerBody;
 use crate::channel::registry::Channels;
 use crate::clock::unix_secs;
-use crate::connection_slots::{ConnectionSlot, ConnectionSlots, NoSlot, PeerKey};
+use crate::connection_slots::{ConnectionSlot, ConnectionSlots, NoSlot};
 use crate::handshake::Acceptor;
-use crate::peer::{Peer, counted_as, note_certificate};
+use crate::peer::{Peer, PeerCertificate};
 use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 use crate::request_body;
 use crate::request_head;
@@ -71,7 +71,14 @@ pub(crate) struct Settings {
 }
 
 /// A connection's stream.
-type Stream<S> = TimeoutStream<S, ConnectionSlot>;
+type Stream<S> = TimeoutStream<S, Joined>;
+
+/// What a connection has while it lasts.
+struct Joined {
+    _slot: ConnectionSlot,
+    /// `None` over plain http.
+    certificate: Option<Rc<PeerCertificate>>,
+}
 
 /// Serves a listening socket, over TLS if there is a configuration for it.
 pub(crate) fn serve(
@@ -108,7 +115,7 @@ pub(crate) fn serve(
                 peer_connections_max,
                 Arc::clone(&state.stopping),
             );
-            let http = http1(note_certificate, settings, state.clone());
+            let http = http1(settings, state.clone());
             let state = state.clone();
             fn_service(move |stream: TcpStream| {
                 let (acceptor, slots, log) =
@@ -118,7 +125,8 @@ pub(crate) fn serve(
                     let peer = prepared(&stream);
                     let tls = tls.ok_or(DispatchError::InternalError)?;
                     let stream = acceptor.accept(stream, tls).await.map_err(DispatchError::Io)?;
-                    let of = (peer, counted_as(&stream));
+                    let certificate = PeerCertificate::of(stream.get_ref().1).map(Rc::new);
+                    let of = (peer, certificate);
                     Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
                         joined(stream, &slots, settings.times, of, &log)?,
                         peer,
@@ -134,7 +142,7 @@ pub(crate) fn serve(
                 ConnectionSlots::new(connections_max, usize::MAX, Arc::clone(&state.stopping)),
                 Arc::clone(&state.log),
             );
-            let http = http1(|_: &TcpStream, _: &mut Extensions| (), settings, state.clone());
+            let http = http1(settings, state.clone());
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
                 future::ready(
@@ -163,12 +171,16 @@ fn joined<S>(
     stream: S,
     slots: &Rc<ConnectionSlots>,
     times: Timeouts,
-    (address, peer): (Option<SocketAddr>, Option<PeerKey>),
+    (address, certificate): (Option<SocketAddr>, Option<Rc<PeerCertificate>>),
     log: &RateLimitedLog,
 ) -> Result<Stream<S>, DispatchError> {
     let connection = ConnectionState::new(times);
+    let peer = certificate.as_ref().map(|certificate| certificate.counted_as());
     let refused = match slots.acquire(&connection, peer) {
-        Ok(slot) => return Ok(TimeoutStream::new(stream, connection, slot)),
+        Ok(slot) => {
+            let joined = Joined { _slot: slot, certificate };
+            return Ok(TimeoutStream::new(stream, connection, joined));
+        }
         Err(refused) => refused,
     };
     if log::log_enabled!(Level::Info)
@@ -195,7 +207,6 @@ fn tls_of(state: &State) -> Option<Arc<ServerConfig>> {
 
 /// The routes, served over one kind of stream.
 fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
-    on_connect: impl Fn(&S, &mut Extensions) + 'static,
     settings: Settings,
     state: web::Data<State>,
 ) -> impl ServiceFactory<
@@ -259,7 +270,9 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .on_connect_ext(move |stream: &Stream<S>, extensions: &mut Extensions| {
             extensions.insert(Rc::clone(stream.connection()));
             extensions.insert(LastSession::default());
-            on_connect(stream.stream(), extensions);
+            if let Some(certificate) = &stream.held().certificate {
+                extensions.insert(Rc::clone(certificate));
+            }
         })
         .h1(map_config(app, |()| AppConfig::default()));
     apply_fn_factory(http, move |(stream, peer): (Stream<S>, _), http| {

@@ -7,15 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::dev::Extensions;
-use actix_web::rt::net::TcpStream;
 use ipc_base::{CertificateFacts, CertificateProblem, End, PeerName};
 use ipc_envelope::KeyRing;
 use ipc_protocol::{Fingerprint, ProblemCode};
-use rustls::CertificateError;
+use rustls::{CertificateError, ServerConnection};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
-use tokio_rustls::server::TlsStream;
 
 use crate::connection_slots::PeerKey;
 use crate::login_throttle::Source;
@@ -26,8 +23,9 @@ use crate::trust::{Tls, Transport, Trust};
 /// both times, it is valid in between.
 const AHEAD_SECS: u64 = 60;
 
-/// The certificate of a connection, kept in the connection's data.
-struct PeerCertificate {
+/// The certificate of a connection, kept in the connection's data. It is parsed once, when the
+/// connection is made. rustls's verifier has to read it in the handshake for itself.
+pub(crate) struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
     facts: Option<Arc<CertificateFacts>>,
@@ -48,33 +46,6 @@ struct Good {
     until: u64,
 }
 
-/// Stores the certificate when a connection is made. If there is none, nothing is stored, and every
-/// request on the connection is refused.
-pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
-    let (_, session) = stream.get_ref();
-    if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
-        let facts = CertificateFacts::from_der(&chain[0]).map(Arc::new);
-        extensions.insert(Rc::new(PeerCertificate {
-            fingerprint: fingerprint(&chain[0]),
-            shared_name: name_of(facts.as_deref()).map(|name| name.as_str().into()),
-            facts,
-            chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
-            good: Cell::new(None),
-            derived: RefCell::new(None),
-        }));
-    }
-}
-
-/// What the connections of a stream's peer are counted under. `None` without a certificate.
-pub(crate) fn counted_as(stream: &TlsStream<TcpStream>) -> Option<PeerKey> {
-    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
-    let name = CertificateFacts::from_der(leaf).and_then(|facts| facts.name);
-    Some(match name {
-        Some(name) => PeerKey::Name(name.to_string().to_ascii_lowercase().into()),
-        None => PeerKey::Certificate(fingerprint(leaf)),
-    })
-}
-
 fn name_of(facts: Option<&CertificateFacts>) -> Option<&PeerName> {
     facts?.name.as_ref()
 }
@@ -85,7 +56,7 @@ pub(crate) fn certificate_of(request: &HttpRequest) -> Option<CertificateDer<'st
 }
 
 /// The SHA-256 of a certificate.
-pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     Fingerprint::from_bytes(Sha256::digest(certificate).into())
 }
 
@@ -204,6 +175,29 @@ impl LastingPeer {
 }
 
 impl PeerCertificate {
+    /// Reads the certificate of a TLS session, a resumed one too. Without one there is `None`, and
+    /// every request on the connection is refused.
+    pub(crate) fn of(session: &ServerConnection) -> Option<Self> {
+        let chain = session.peer_certificates().filter(|chain| !chain.is_empty())?;
+        let facts = CertificateFacts::from_der(&chain[0]).map(Arc::new);
+        Some(PeerCertificate {
+            fingerprint: fingerprint(&chain[0]),
+            shared_name: name_of(facts.as_deref()).map(|name| name.as_str().into()),
+            facts,
+            chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+            good: Cell::new(None),
+            derived: RefCell::new(None),
+        })
+    }
+
+    /// What the connections of this peer are counted under.
+    pub(crate) fn counted_as(&self) -> PeerKey {
+        match &self.shared_name {
+            Some(name) => PeerKey::Name(name.to_ascii_lowercase().into()),
+            None => PeerKey::Certificate(self.fingerprint),
+        }
+    }
+
     /// The keys of this peer: an enrolled client has keys derived for its name, whoever shares the
     /// home the ring itself.
     ///
@@ -240,7 +234,7 @@ impl PeerCertificate {
         if good.is_none_or(|good| now_secs < good.from || now_secs > good.until) {
             let verify = |secs: u64| {
                 let at = UnixTime::since_unix_epoch(Duration::from_secs(secs));
-                tls.verifier.verify_client_cert(&self.chain[0], &self.chain[1..], at)
+                tls.verifier.verify(&self.chain, self.facts.as_deref(), at)
             };
             // The first request of a connection does not pay for a second verification.
             let ahead = good
@@ -256,5 +250,99 @@ impl PeerCertificate {
             self.good.set(Some(good));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_home::Home;
+    use ipc_setup::{InitOptions, RevocationReason, init, revoke_certificates};
+    use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
+
+    use super::*;
+
+    /// A client's TLS configuration with the pair `localhost` of a home.
+    fn client(home: &Home) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for certificate in home.ca_certificates().unwrap() {
+            roots.add(certificate).unwrap();
+        }
+        let pair = home.identity(&PeerName::parse("localhost").unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(pair.chain, pair.key)
+            .unwrap();
+        Arc::new(config)
+    }
+
+    /// A handshake in memory, with the tickets that the client gets after it. Returns the kind that
+    /// the client sees, and what the server has of the client.
+    fn connect(config: &Arc<ClientConfig>, tls: &Tls) -> (HandshakeKind, PeerCertificate) {
+        let name = "localhost".try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+        let mut server = ServerConnection::new(Arc::clone(&tls.config)).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            let mut unread = &bytes[..];
+            while !unread.is_empty() {
+                server.read_tls(&mut unread).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            let mut bytes = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            let mut unread = &bytes[..];
+            while !unread.is_empty() {
+                client.read_tls(&mut unread).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+        let kind = client.handshake_kind().unwrap();
+        assert_eq!(server.handshake_kind(), Some(kind));
+        (kind, PeerCertificate::of(&server).unwrap())
+    }
+
+    fn tls(trust: Trust) -> Tls {
+        match trust.transport {
+            Transport::Tls(tls) => tls,
+            Transport::Plain => panic!("it is read for https"),
+        }
+    }
+
+    #[test]
+    fn a_resumed_session_of_a_revoked_certificate_is_refused_though_no_verifier_saw_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = InitOptions::now();
+        let home = init(&directory.path().join("home"), &options).unwrap().home;
+        let now_secs = options.now_secs;
+        let name = PeerName::parse("localhost").unwrap();
+        let read =
+            |number| tls(Trust::read(&home, &name, ipc_protocol::Protocol::Https, number).unwrap());
+        let before = read(0);
+        let config = client(&home);
+        let (kind, shown) = connect(&config, &before);
+        assert_eq!(kind, HandshakeKind::Full);
+        shown.verify(&before, 0, now_secs).unwrap();
+        let (kind, kept) = connect(&config, &before);
+        assert_eq!(kind, HandshakeKind::Resumed);
+        kept.verify(&before, 0, now_secs).unwrap();
+
+        revoke_certificates(&home, "localhost", RevocationReason::Unspecified, now_secs).unwrap();
+        // Another list of what is revoked, and the TLS configuration that has given out tickets.
+        let mut after = read(1);
+        after.config = Arc::clone(&before.config);
+        let (kind, resumed) = connect(&config, &after);
+        assert_eq!(kind, HandshakeKind::Resumed, "the verifier of the handshake is not asked");
+        for one in [shown, kept, resumed] {
+            let refusal = one.verify(&after, 1, now_secs).unwrap_err();
+            assert_eq!(refusal.code(), ProblemCode::CertificateRevoked);
+        }
     }
 }

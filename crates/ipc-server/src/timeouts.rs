@@ -291,11 +291,11 @@ pub(crate) struct TimeoutStream<S, G> {
     /// The sending side of the connection is closed.
     is_shut: bool,
     /// Dropped with the connection.
-    _guard: G,
+    held: G,
 }
 
 impl<S, G> TimeoutStream<S, G> {
-    pub(crate) fn new(stream: S, connection: Rc<ConnectionState>, guard: G) -> Self {
+    pub(crate) fn new(stream: S, connection: Rc<ConnectionState>, held: G) -> Self {
         let at = Instant::now() + connection.times.idle;
         TimeoutStream {
             stream: GatedStream::new(stream, Rc::clone(&connection.gate)),
@@ -304,12 +304,12 @@ impl<S, G> TimeoutStream<S, G> {
             timer_at: Some(at),
             answer_until: None,
             is_shut: false,
-            _guard: guard,
+            held,
         }
     }
 
-    pub(crate) fn stream(&self) -> &S {
-        self.stream.get_ref()
+    pub(crate) fn held(&self) -> &G {
+        &self.held
     }
 
     pub(crate) fn connection(&self) -> &Rc<ConnectionState> {

@@ -63,7 +63,7 @@ pub(crate) enum Transport {
 pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     /// Verifies a client's certificate again after the handshake.
-    pub(crate) verifier: Arc<dyn ClientCertVerifier>,
+    pub(crate) verifier: Arc<Verifier>,
     /// The server's own certificate.
     pub(crate) own: OwnCertificate,
     /// How many certificates are revoked.
@@ -220,7 +220,7 @@ fn configuration(
         .map_err(unusable_authority)?;
     let revoked = revoked(home, revocation_lists)?;
     let revoked_count = revoked.len();
-    let verifier: Arc<dyn ClientCertVerifier> = Arc::new(Verifier { by_chain, revoked });
+    let verifier = Arc::new(Verifier { by_chain, revoked });
     let as_a_client = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(unusable_authority)?;
@@ -236,7 +236,7 @@ fn configuration(
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(home, name, &error))?
-        .with_client_cert_verifier(Arc::clone(&verifier))
+        .with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
         .with_single_cert(identity.chain, identity.key)
         .map_err(|error| unusable(home, name, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -282,9 +282,35 @@ fn revoked(
 /// keys alone. The lists come from the home, whose files are trusted, so that no signature is
 /// verified.
 #[derive(Debug)]
-struct Verifier {
+pub(crate) struct Verifier {
     by_chain: Arc<dyn ClientCertVerifier>,
     revoked: Revoked,
+}
+
+impl Verifier {
+    /// Verifies a certificate whose facts are known already. `chain` has at least the certificate.
+    ///
+    /// # Errors
+    /// As in the handshake.
+    pub(crate) fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        facts: Option<&CertificateFacts>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        self.by_chain.verify_client_cert(&chain[0], &chain[1..], now)?;
+        self.refuse_revoked(facts)
+    }
+
+    /// Refuses what was revoked. What cannot be read cannot be told from that.
+    fn refuse_revoked(&self, facts: Option<&CertificateFacts>) -> Result<(), rustls::Error> {
+        let facts = facts.ok_or(CertificateError::BadEncoding)?;
+        let entry = (facts.issuer_key_id.clone(), facts.serial.clone());
+        match self.revoked.contains(&entry) {
+            true => Err(CertificateError::Revoked.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl ClientCertVerifier for Verifier {
@@ -299,11 +325,7 @@ impl ClientCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.by_chain.verify_client_cert(end_entity, intermediates, now)?;
-        // What cannot be read cannot be told from what was revoked.
-        let facts = CertificateFacts::from_der(end_entity).ok_or(CertificateError::BadEncoding)?;
-        if self.revoked.contains(&(facts.issuer_key_id, facts.serial)) {
-            return Err(CertificateError::Revoked.into());
-        }
+        self.refuse_revoked(CertificateFacts::from_der(end_entity).as_ref())?;
         Ok(verified)
     }
 

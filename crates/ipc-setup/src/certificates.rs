@@ -112,6 +112,13 @@ impl CertificateList {
         })
     }
 
+    /// The pairs of this home that have less than a third of their life left and were not revoked.
+    pub fn due(&self, now_secs: u64) -> impl Iterator<Item = &ListedCertificate> {
+        self.certificates.iter().filter(move |one| {
+            one.pair.is_some() && one.revoked_at_secs.is_none() && one.is_due(now_secs)
+        })
+    }
+
     /// Whether no certificate of its name and kind ends later.
     pub(crate) fn is_last(&self, one: &ListedCertificate) -> bool {
         !self.certificates.iter().any(|other| {

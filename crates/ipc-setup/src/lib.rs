@@ -62,6 +62,7 @@ mod pem;
 mod provision;
 mod random;
 mod renew;
+mod renewal_turn;
 mod revoke;
 mod rotate;
 #[cfg(test)]
@@ -88,6 +89,7 @@ pub use key_id::{KeyId, KeyIdError, Ring};
 pub use keys::{ListedKey, drop_key, list_keys, rotate_keys};
 pub use node::NodeAnswer;
 pub use renew::{Renew, Renewals, renew_certificates};
+pub use renewal_turn::RenewalTurn;
 pub use revoke::{Revoked, revoke_certificates};
 pub use rotate::{drop_old_authority, rotate_authority};
 pub use users::{Users, users};

@@ -3,9 +3,10 @@
 //! It is a `flock` on `.lock` in the home, which the system releases when its holder ends, even if
 //! that is killed. Readers need no lock, since every file is replaced by a rename.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
 use ipc_home::{FILE_MODE, Home, HomeError};
 use rustix::fs::OFlags;
@@ -25,39 +26,8 @@ impl Lock {
     /// caller begins again.
     pub(crate) fn acquire(home: &Home) -> Result<Option<Self>, SetupError> {
         let path = home.lock_file();
+        let Some(file) = open(&path)? else { return Ok(None) };
         let failed = |source: io::Error| SetupError::Lock { path: path.clone(), source };
-        let not_a_file =
-            || failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file"));
-        // NOFOLLOW: a symbolic link would make and lock a file elsewhere. The checks below use the
-        // open file, so that nothing can be swapped between opening and checking.
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE)
-            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-            .open(&path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(_) if path.symlink_metadata().is_ok_and(|there| !there.is_file()) => {
-                return Err(not_a_file());
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(not_a_file());
-        }
-        // A file of another user keeps its mode. So does a file with a second hard link, which may
-        // be another user's trap.
-        let is_ours =
-            metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
-        if is_ours && metadata.permissions().mode() & 0o7777 != FILE_MODE {
-            // Under a strict umask no other process could open it.
-            file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
-        }
         file.lock().map_err(failed)?;
         let held = file.metadata().map_err(failed)?;
         match std::fs::symlink_metadata(&path) {
@@ -66,6 +36,25 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         }
+        Ok(Some(Self { _file: file }))
+    }
+
+    /// Takes the lock on another file of a home, if nobody holds it and the home is there.
+    pub(crate) fn try_acquire_file(path: &Path) -> Result<Option<Self>, SetupError> {
+        let Some(file) = open(path)? else { return Ok(None) };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => {
+                Err(SetupError::Lock { path: path.to_owned(), source })
+            }
+        }
+    }
+
+    /// Waits for the lock on another file of a home. `None` if the home is not there.
+    pub(crate) fn acquire_file(path: &Path) -> Result<Option<Self>, SetupError> {
+        let Some(file) = open(path)? else { return Ok(None) };
+        file.lock().map_err(|source| SetupError::Lock { path: path.to_owned(), source })?;
         Ok(Some(Self { _file: file }))
     }
 
@@ -84,6 +73,43 @@ impl Lock {
             }
         }
     }
+}
+
+/// Opens a lock file, or makes it. `None` if its directory is not there.
+fn open(path: &Path) -> Result<Option<File>, SetupError> {
+    let failed = |source: io::Error| SetupError::Lock { path: path.to_owned(), source };
+    let not_a_file =
+        || failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file"));
+    // NOFOLLOW: a symbolic link would make and lock a file elsewhere. The checks below use the
+    // open file, so that nothing can be swapped between opening and checking.
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) if path.symlink_metadata().is_ok_and(|there| !there.is_file()) => {
+            return Err(not_a_file());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(not_a_file());
+    }
+    // A file of another user keeps its mode. So does a file with a second hard link, which may be
+    // another user's trap.
+    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
+    if is_ours && metadata.permissions().mode() & 0o7777 != FILE_MODE {
+        // Under a strict umask no other process could open it.
+        file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
+    }
+    Ok(Some(file))
 }
 
 #[cfg(test)]

@@ -1,30 +1,47 @@
-//! Renews the certificate of an enrolled client, or of a further server, over the line, and follows
-//! what has changed at the server.
+//! Renews certificates while a command runs, and tells what became of it.
 //!
-//! `certs` comes here in such a home, `enrol` once a bundle was accepted, and `serve` from time to
-//! time.
+//! `serve` and `send` come here when they begin and end, `certs` and `enrol` to renew the
+//! certificate of an enrolled client at once. How a home is renewed is known in `ipc-renewal`.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipc_client::{BuildError, Client, ProblemCode, Renewal, SendError};
-use ipc_home::{ClientSettings, FileStamps, Home, HomeError};
-use ipc_setup::{
-    InitOptions, NodeAnswer, RenewalAnswer, begin_renewal, finish_renewal, list_certificates,
+use futures_util::future::select;
+use ipc_client::{ProblemCode, SendError};
+use ipc_home::{ClientSettings, Home, Timestamp};
+use ipc_renewal::{
+    DueRenewals, ListedCertificate, RenewError, Renewing, follow_enrolled, renew_enrolled,
 };
+use ipc_setup::InitOptions;
 
-use crate::error::Failure;
+use crate::error::{Failure, remedy_of_send};
+use crate::out::{counted, printable};
+use crate::shell::{command, shell_quoted};
+use crate::signals::{self, EndSignals};
 
-/// How long each of the two questions may take.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long `--serve` waits for the first look before it starts: an expired certificate would keep
+/// it from starting.
+const BEFORE_SERVING: Duration = Duration::from_secs(5);
+
+/// After how long a command that still sends looks. One that ends before looks at its end, so that
+/// its messages do not wait.
+const WHILE_SENDING: Duration = Duration::from_secs(2);
 
 /// Asks the server for a new certificate and puts what it answers into the home.
-///
-/// Then it asks once more, with the new certificate: so the server learns that the old one is not
-/// needed any longer.
 pub(crate) fn over_the_line(home: &Home) -> Result<ClientSettings, NotRenewed> {
-    let begun = begin_renewal(home)?;
-    take(home, &ask(home, Some(&begun.csr_pem))?)?;
-    take(home, &ask(home, None)?)
+    renew_enrolled(home).map_err(not_renewed)
+}
+
+/// Follows the first server in the home of a further one: takes what has changed there.
+pub(crate) fn follow(home: &Home) -> Result<(), NotRenewed> {
+    follow_enrolled(home).map_err(not_renewed)
+}
+
+fn not_renewed(error: RenewError) -> NotRenewed {
+    match error.is_refused() {
+        true => NotRenewed::Refused(failure(&error)),
+        false => NotRenewed::Failed(failure(&error)),
+    }
 }
 
 /// Why a certificate was not renewed.
@@ -35,12 +52,6 @@ pub(crate) enum NotRenewed {
     Failed(Failure),
 }
 
-impl<E: Into<Failure>> From<E> for NotRenewed {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
 impl NotRenewed {
     pub(crate) fn into_failure(self) -> Failure {
         match self {
@@ -49,128 +60,93 @@ impl NotRenewed {
     }
 }
 
-/// Follows the first server in the home of a further one: renews its certificate if that is due, and
-/// else takes what has changed.
-pub(crate) fn follow(home: &Home) -> Result<(), NotRenewed> {
-    let now_secs = InitOptions::now().now_secs;
-    let list = list_certificates(home)?;
-    let is_due = list.certificates.iter().any(|one| one.pair.is_some() && one.is_due(now_secs));
-    if is_due {
-        return over_the_line(home).map(drop);
-    }
-    let files = [
-        home.envelope_keys_file(),
-        home.session_key_file(),
-        home.ca_certificate_file(),
-        home.revocation_list_file(),
-    ];
-    let before = FileStamps::of(&files);
-    let renewal = ask(home, None)?;
-    // Another process that renewed meanwhile may have had a newer answer than this one.
-    if FileStamps::of(&files) == before {
-        take(home, &renewal)?;
-    }
-    Ok(())
-}
-
-/// Asks the server, at whichever of its addresses somebody issues certificates: a further server
-/// does not, and says so.
-fn ask(home: &Home, csr_pem: Option<&str>) -> Result<Renewal, NotRenewed> {
-    let settings = match home.node_settings()? {
-        Some(node) => Some(node),
-        None => home.client_settings()?,
+fn failure(error: &RenewError) -> Failure {
+    let remedy = match error {
+        RenewError::Send(error) => remedy_of_send(error),
+        error => error.remedy(),
     };
-    let addresses = settings.map(|settings| settings.addresses).unwrap_or_default();
-    let mut answer = ask_at(home, csr_pem, &addresses);
-    for address in addresses.iter().filter(|_| addresses.len() > 1) {
-        match &answer {
-            Err(error) if error.code() == Some(ProblemCode::RenewalUnavailable) => {
-                answer = ask_at(home, csr_pem, std::slice::from_ref(address));
+    Failure::of(error, remedy)
+}
+
+/// Renews what is due in the home of a server, and keeps it renewed until the result is dropped.
+pub(crate) fn while_serving(home: &Home, explicit_home: Option<&Path>) -> Option<Renewing> {
+    let renewing = begin(home, explicit_home, Duration::ZERO)?;
+    if !renewing.wait_for_first(BEFORE_SERVING) {
+        log::info!("certificates are still being renewed, and the server starts meanwhile");
+    }
+    Some(renewing)
+}
+
+/// Keeps the home of an enrolled client renewed while a command sends. `None` in other homes, whose
+/// pairs are renewed where their authority is.
+pub(crate) fn while_sending(home: &Home, explicit_home: Option<&Path>) -> Option<Renewing> {
+    match home.client_settings() {
+        Ok(Some(_)) => begin(home, explicit_home, WHILE_SENDING),
+        _ => None,
+    }
+}
+
+fn begin(home: &Home, explicit_home: Option<&Path>, first_after: Duration) -> Option<Renewing> {
+    let explicit_home = explicit_home.map(Path::to_owned);
+    Renewing::begin(home, first_after, move |looked| tell(looked, explicit_home.as_ref()))
+        .inspect_err(|error| log::warn!("certificates are not looked after: {error}"))
+        .ok()
+}
+
+/// Ends what [`while_sending`] began. If the server has `answered`, it is asked for what is due
+/// first; a signal ends that.
+pub(crate) fn finish(renewing: Option<Renewing>, answered: bool) {
+    let Some(renewing) = renewing.filter(|_| answered) else { return };
+    let Ok(runtime) = signals::runtime() else { return };
+    runtime.block_on(async {
+        let Ok(mut signals) = EndSignals::watch() else { return };
+        let finishing = tokio::task::spawn_blocking(|| renewing.finish());
+        select(std::pin::pin!(signals.next()), finishing).await;
+    });
+    // Not waiting for what a signal has ended.
+    runtime.shutdown_background();
+}
+
+/// Whether a server has answered that may renew: it took the message, or refused that alone.
+pub(crate) fn has_answered(error: &SendError) -> bool {
+    let code = error.code();
+    matches!(error, SendError::Refused { .. } | SendError::NoReply { .. })
+        && code != Some(ProblemCode::CertificateRevoked)
+        && code != Some(ProblemCode::WrongCertificate)
+}
+
+fn tell(looked: &Result<DueRenewals, RenewError>, explicit_home: Option<&PathBuf>) {
+    match looked {
+        Ok(done) => {
+            for one in &done.renewed {
+                let until = Timestamp::from_unix_secs(one.not_after_secs);
+                log::info!("renewed the certificate of {}, until {until}", printable(&one.name));
             }
-            _ => break,
-        }
-    }
-    Ok(answer?)
-}
-
-fn ask_at(home: &Home, csr_pem: Option<&str>, addresses: &[String]) -> Result<Renewal, AskError> {
-    let mut builder = Client::builder(home).timeout(TIMEOUT);
-    if let Some(node) = home.node_settings()? {
-        let credentials = home.client_credentials()?;
-        builder = builder
-            .server(node.server.to_string(), addresses.to_vec())
-            .identity(node.identity.to_string())
-            .credentials(credentials.username, credentials.password.as_str());
-    } else if let Some(client) = home.client_settings()? {
-        builder = builder.server(client.server.to_string(), addresses.to_vec());
-    }
-    let client = builder.build()?;
-    Ok(client.blocking().renew(csr_pem).wait()?)
-}
-
-/// Why there is no answer.
-enum AskError {
-    Sent(SendError),
-    Other(Failure),
-}
-
-impl AskError {
-    fn code(&self) -> Option<ProblemCode> {
-        match self {
-            Self::Sent(error) => error.code(),
-            Self::Other(_) => None,
-        }
-    }
-}
-
-impl From<SendError> for AskError {
-    fn from(error: SendError) -> Self {
-        Self::Sent(error)
-    }
-}
-
-impl From<HomeError> for AskError {
-    fn from(error: HomeError) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-impl From<BuildError> for AskError {
-    fn from(error: BuildError) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-impl From<AskError> for NotRenewed {
-    fn from(error: AskError) -> Self {
-        let code = error.code();
-        match error {
-            AskError::Sent(error) => {
-                let is_for_good = matches!(error, SendError::CertificateRefused { .. })
-                    || code == Some(ProblemCode::CertificateRevoked)
-                    || code == Some(ProblemCode::RenewalRefused);
-                match is_for_good {
-                    true => Self::Refused(error.into()),
-                    false => Self::Failed(error.into()),
-                }
+            let now_secs = InitOptions::now().now_secs;
+            for one in &done.left {
+                let elsewhere = format!("--certs --renew --name {}", shell_quoted(&one.name));
+                log::warn!(
+                    "the certificate of {} {} and cannot be renewed here, since the key of its \
+                     authority is not in this home; run {} in the home that has web-ipc-ca.key, \
+                     and copy the pair",
+                    printable(&one.name),
+                    ends(one, now_secs),
+                    command(None, &elsewhere)
+                );
             }
-            AskError::Other(failure) => Self::Failed(failure),
         }
+        Err(error) => log::warn!(
+            "a certificate that has less than a third of its life left was not renewed: {}; this \
+             is tried again, or run {}",
+            failure(error),
+            command(explicit_home.map(PathBuf::as_path), "--certs --renew --due")
+        ),
     }
 }
 
-fn take(home: &Home, renewal: &Renewal) -> Result<ClientSettings, NotRenewed> {
-    let answer = RenewalAnswer {
-        certificate_pem: renewal.certificate_pem.as_deref(),
-        authorities_pem: &renewal.authorities_pem,
-        envelope_keys: &renewal.envelope_keys,
-        server: &renewal.server,
-        addresses: &renewal.addresses,
-        node: renewal.node.as_ref().map(|node| NodeAnswer {
-            session_keys: &node.session_keys,
-            revocation_lists_pem: node.revocation_lists_pem.as_deref(),
-            cross_certificates_pem: node.cross_certificates_pem.as_deref(),
-        }),
-    };
-    Ok(finish_renewal(home, &answer, InitOptions::now().now_secs)?)
+fn ends(one: &ListedCertificate, now_secs: u64) -> String {
+    match one.is_expired(now_secs) {
+        true => "has expired".to_owned(),
+        false => format!("expires in {}", counted(one.days_left(now_secs), "day")),
+    }
 }

@@ -27,6 +27,7 @@ use crate::input::{self, InputLine, OBJECT_BYTES_MAX};
 use crate::out::{counted, print_json_line, print_line};
 use crate::password;
 use crate::progress_line::ProgressLine;
+use crate::renewal;
 use crate::signals::{self, EndSignals};
 
 /// The most lines that are read before they are sent.
@@ -37,17 +38,28 @@ const BYTES_AHEAD: usize = 2 * OBJECT_BYTES_MAX;
 
 /// Sends one message or many, and prints how many the server has accepted.
 pub(crate) fn run(explicit_home: Option<&Path>, send: &SendArgs) -> Result<Verdict, Failure> {
-    let client = client(explicit_home, &send.target, send.timeout_secs)?;
+    let (client, home) = client(explicit_home, &send.target, send.timeout_secs)?;
+    let mut answered = false;
     match send.message.as_deref() {
         None if io::stdin().is_terminal() => Err(nothing_to_send("lines of JSON on stdin")),
-        None | Some("-") => lines(&client, send),
+        None | Some("-") => {
+            let renewing = renewal::while_sending(&home, explicit_home);
+            let sent = lines(&client, send, &mut answered);
+            renewal::finish(renewing, answered);
+            sent
+        }
         Some(message) => {
             let message = input::from_argument(message, "the message")?;
+            let renewing = renewal::while_sending(&home, explicit_home);
             let begun = Instant::now();
-            let sent = client.blocking().send(&message).wait()?;
-            let report =
-                Tally { sent: 1, duplicates: u64::from(sent.duplicate), ..Tally::default() };
-            report.tell(begun)
+            let sent = client.blocking().send(&message).wait();
+            answered = sent.as_ref().map_or_else(renewal::has_answered, |_| true);
+            let told = sent.map_err(Failure::from).and_then(|sent| {
+                let duplicates = u64::from(sent.duplicate);
+                Tally { sent: 1, duplicates, ..Tally::default() }.tell(begun)
+            });
+            renewal::finish(renewing, answered);
+            told
         }
     }
 }
@@ -57,7 +69,7 @@ pub(crate) fn request(
     explicit_home: Option<&Path>,
     request: &RequestArgs,
 ) -> Result<Verdict, Failure> {
-    let client = client(explicit_home, &request.target, request.timeout_secs)?;
+    let (client, home) = client(explicit_home, &request.target, request.timeout_secs)?;
     let name = "the request";
     let message = match request.message.as_deref() {
         None if io::stdin().is_terminal() => return Err(nothing_to_send("one on stdin")),
@@ -65,8 +77,12 @@ pub(crate) fn request(
         Some(message) => input::from_argument(message, name)?,
     };
     let wait = Duration::from_secs(u64::from(request.timeout_secs));
-    let reply = client.blocking().request(&message).timeout(wait).wait()?;
-    print_json_line(reply.body()).map(|()| Verdict::Done)
+    let renewing = renewal::while_sending(&home, explicit_home);
+    let reply = client.blocking().request(&message).timeout(wait).wait();
+    let answered = reply.as_ref().map_or_else(renewal::has_answered, |_| true);
+    let told = reply.map_err(Failure::from).and_then(|reply| print_json_line(reply.body()));
+    renewal::finish(renewing, answered);
+    told.map(|()| Verdict::Done)
 }
 
 fn nothing_to_send(otherwise: &str) -> Failure {
@@ -80,7 +96,7 @@ fn client(
     explicit_home: Option<&Path>,
     target: &Target,
     timeout_secs: u16,
-) -> Result<Client, Failure> {
+) -> Result<(Client, Home), Failure> {
     let (name, identity) = (peer_name(&target.name)?, peer_name(&target.identity)?);
     let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
     let mut builder = Client::builder(&home);
@@ -107,7 +123,8 @@ fn client(
     if let Some(login) = password::login(target.user.clone(), target.password.clone())? {
         builder = builder.credentials(login.user, login.password.as_str());
     }
-    builder.build().map_err(|error| not_built(&error, &home))
+    let client = builder.build().map_err(|error| not_built(&error, &home))?;
+    Ok((client, home))
 }
 
 /// A missing pair mostly means that `--identity` was forgotten, so the pairs that are there come
@@ -142,8 +159,9 @@ fn pairs_in(home: &Path) -> Vec<String> {
     names
 }
 
-/// Sends the lines of stdin, until the end or the first line that is not an object.
-fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
+/// Sends the lines of stdin, until the end or the first line that is not an object. Sets `answered`
+/// if the server can be asked for more at the end.
+fn lines(client: &Client, send: &SendArgs, answered: &mut bool) -> Result<Verdict, Failure> {
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     let begun = Instant::now();
@@ -183,11 +201,12 @@ fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
             return Ok(Verdict::Interrupted(signal));
         }
         Either::Right(Err(error)) => {
+            *answered = renewal::has_answered(&error.source);
             tally.note_end(&error);
             tally.print(begun)?;
             return Err(tally.ended_early(&error));
         }
-        Either::Right(Ok(Report { .. })) => (),
+        Either::Right(Ok(Report { .. })) => *answered = true,
     }
     // All that was read was sent. The reader returns why it ended early, if it did.
     match reader.join().map_err(|_| Failure::new("the reader of stdin ended early", None))? {

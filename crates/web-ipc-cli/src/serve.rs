@@ -68,6 +68,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     let tries = serve.tries.unwrap_or(TRIES);
+    // Before it starts, since nobody takes an expired certificate; and until it ends.
+    let _renewing = renewal::while_serving(&home, explicit_home);
     let result = runtime.block_on(async {
         let signals = EndSignals::watch().map_err(unready)?;
         let inbox: InboxChoice = match serve.inbox {

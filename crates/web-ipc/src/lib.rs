@@ -15,6 +15,7 @@
 //! | to receive them | [`Server`], [`Inbox`], [`Delivery`], [`server`] | `server` (default) |
 //! | the same without async | `blocking` | `blocking` (default) |
 //! | to make a home, certificates and users | `setup` | `setup` |
+//! | certificates that are renewed while a program runs | `renewal::Renewing` | `renewal` |
 //!
 //! A home is made once, with `web-ipc --init --run` on the command line or with `setup::init`. The
 //! receiving program and the sending programs open it:
@@ -50,6 +51,8 @@
 //! - `server` (default): the receiving end.
 //! - `blocking` (default): both ends for programs that are not async.
 //! - `setup`: makes homes, certificates and users. It links OpenSSL.
+//! - `renewal`: keeps the certificates of a home renewed, also of an enrolled client's. It has
+//!   `client` and `setup` with it.
 //! - `tracing`: the server's spans and events for a subscriber of `tracing`. Its `log` lines
 //!   remain.
 //! - `vendored`: builds this OpenSSL from source, with `make` and `perl`.
@@ -83,6 +86,12 @@ pub mod server {
 #[cfg(feature = "setup")]
 pub mod setup {
     pub use ipc_setup::*;
+}
+
+/// Keeps the certificates of a home renewed. Re-exports all of `ipc-renewal`.
+#[cfg(feature = "renewal")]
+pub mod renewal {
+    pub use ipc_renewal::*;
 }
 
 /// Clients and servers for programs that are not async.

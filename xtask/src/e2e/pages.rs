@@ -215,7 +215,8 @@ fn at_port(command: &str, port: u16) -> String {
 
 /// Whether a server keeps running while this command runs: it is a client, or not `web-ipc`.
 fn runs_beside_a_server(command: &str) -> bool {
-    let is_client = ["--send", "--request", "--doctor", ACCEPT].iter().any(|word| has_word(command, word));
+    let is_client =
+        ["--send", "--request", "--doctor", ACCEPT].iter().any(|word| has_word(command, word));
     is_client || !has_word(command, "web-ipc")
 }
 

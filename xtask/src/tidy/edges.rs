@@ -38,7 +38,8 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home"]),
     ("ipc-setup", &["ipc-base", "ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
-    ("web-ipc", &["ipc-home", "ipc-server", "ipc-client", "ipc-setup"]),
+    ("ipc-renewal", &["ipc-base", "ipc-home", "ipc-client", "ipc-setup"]),
+    ("web-ipc", &["ipc-home", "ipc-server", "ipc-client", "ipc-setup", "ipc-renewal"]),
     (
         "web-ipc-cli",
         &[
@@ -50,6 +51,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-server",
             "ipc-client",
             "ipc-setup",
+            "ipc-renewal",
         ],
     ),
     (

@@ -16,6 +16,7 @@ mod mounts;
 mod owners;
 mod pipeline;
 mod process;
+mod renewal;
 mod run;
 mod server;
 mod stopping;
