@@ -196,15 +196,25 @@ async fn a_pair_that_does_not_fit_is_not_taken_and_the_last_good_one_stays() {
 }
 
 #[tokio::test]
-async fn a_revoked_certificate_is_refused_on_a_kept_a_resumed_and_a_new_connection() {
+async fn a_revoked_certificate_is_refused_on_a_kept_a_resumed_a_channel_and_a_new_connection() {
     let place = own_home();
     let server = place.server().await;
     let config = tls(Some(identity("client2")));
     let mut kept = connect_tls(server.address(), &config).await.unwrap();
+    assert_eq!(kind(&kept), Some(HandshakeKind::Full));
     let session = kept.admin_session().await;
     kept.submit(new_id(), &session, "{}").await.is_success();
+    // On these no certificate was shown: the server has it from the first connection.
+    let mut resumed = connect_tls(server.address(), &config).await.unwrap();
+    assert_eq!(kind(&resumed), Some(HandshakeKind::Resumed));
+    resumed.submit(new_id(), &session, "{}").await.is_success();
+    let under_channel = connect_tls(server.address(), &config).await.unwrap();
+    assert_eq!(kind(&under_channel), Some(HandshakeKind::Resumed));
+    let mut channel = Way::Channel.open_on(under_channel, &session).await;
+    assert_eq!(channel.send(new_id(), "{}").await, Outcome::Accepted);
     let other_session = admin_session(&server).await;
     let mut other = connect(&server).await;
+
     place.revoke(&identity("client2"));
     let start = Instant::now();
     loop {
@@ -216,27 +226,30 @@ async fn a_revoked_certificate_is_refused_on_a_kept_a_resumed_and_a_new_connecti
         answer.is_refusal(ProblemCode::SessionExpired);
         assert!(start.elapsed() < LIMIT, "the revoked certificate is still taken");
     }
-    // The server's tickets are of before: a resumption is refused by whoever reads the list.
-    let resumed = async {
-        let mut again = connect_tls(server.address(), &config).await?;
-        let kind = again.stream.get_ref().get_ref().1.handshake_kind();
-        again.write(b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await?;
-        again.read_response().await.map(|response| (kind, response))
-    };
-    match resumed.await {
-        Ok((kind, response)) => {
-            assert_eq!(kind, Some(HandshakeKind::Resumed));
-            response.is_refusal(ProblemCode::CertificateRevoked);
-        }
-        Err(error) => {
-            let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-            assert_eq!(
-                error,
-                Some(&rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked))
-            );
-        }
+    let answer = resumed.submit(new_id(), &session, "{}").await;
+    answer.is_refusal(ProblemCode::CertificateRevoked);
+    let answer = channel.send(new_id(), "{}").await;
+    assert_eq!(answer, Outcome::Refused(ProblemCode::CertificateRevoked));
+    // A ticket from before is of no use: the certificate has to be shown again, and is refused.
+    // `config` has such tickets, the other none.
+    for config in [config, tls(Some(identity("client2")))] {
+        let refused = async {
+            let mut again = connect_tls(server.address(), &config).await?;
+            assert_eq!(kind(&again), Some(HandshakeKind::Full));
+            again.write(b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+            again.read_response().await
+        };
+        let error = refused.await.map(|response| response.status).unwrap_err();
+        let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        let revoked = rustls::AlertDescription::CertificateRevoked;
+        assert_eq!(error, Some(&rustls::Error::AlertReceived(revoked)));
     }
     other.submit(new_id(), &other_session, "{}").await.is_success();
+}
+
+/// Whether the client of a connection showed its certificate.
+fn kind(connection: &Connection) -> Option<HandshakeKind> {
+    connection.stream.get_ref().get_ref().1.handshake_kind()
 }
 
 #[tokio::test]
