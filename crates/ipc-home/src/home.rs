@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::access::Access;
 use crate::contents::STAGED_SUFFIX;
+use crate::users_url::UsersUrl;
 use ipc_base::PeerName;
 
 /// A home: the directory with everything that an installation owns. A clone is cheap.
@@ -18,18 +19,19 @@ use ipc_base::PeerName;
 pub struct Home {
     root: Arc<Path>,
     access: Access,
+    pub(crate) users_url: Option<UsersUrl>,
 }
 
 impl Home {
     /// The home at `path`, unchecked: for code that makes homes and checks them itself.
     #[must_use]
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { root: path.as_ref().into(), access: Access::Private }
+        Self { root: path.as_ref().into(), access: Access::Private, users_url: None }
     }
 
     /// The home at `path`, unchecked, with this access for others.
     pub(crate) fn at_with(path: impl AsRef<Path>, access: Access) -> Self {
-        Self { root: path.as_ref().into(), access }
+        Self { root: path.as_ref().into(), access, users_url: None }
     }
 
     /// Who may read the secrets besides the owner.
@@ -47,6 +49,13 @@ impl Home {
     #[must_use]
     pub fn users_db(&self) -> PathBuf {
         self.root.join("users.db")
+    }
+
+    /// `users.url`: the URL of the database that the users are in, if it is not `users.db`. It may
+    /// have a password in it.
+    #[must_use]
+    pub fn users_url_file(&self) -> PathBuf {
+        self.root.join("users.url")
     }
 
     /// `envelope.keys`: the key ring that seals messages.

@@ -71,7 +71,11 @@ pub(crate) fn parse(
         }
         // The user asked for the help or the version.
         Err(error) => {
-            return Ok(Invocation { home: None, action: Action::Help(error.render().to_string()) });
+            return Ok(Invocation {
+                home: None,
+                users_db: None,
+                action: Action::Help(error.render().to_string()),
+            });
         }
     };
     let Some((name, options)) = matches.subcommand() else {
@@ -94,7 +98,11 @@ pub(crate) fn parse(
         _ => None,
     };
     match action {
-        Some(action) => Ok(Invocation { home: home(options), action }),
+        Some(action) => {
+            // Commands that have nothing to do with users do not know the option.
+            let users_db = options.try_get_one::<String>("usersDb").ok().flatten().cloned();
+            Ok(Invocation { home: home(options), users_db: users_db.map(Zeroizing::new), action })
+        }
         None => Err(UsageError::without_action(
             Some(missing_action(name)),
             &help_of(&mut command, name),
@@ -108,7 +116,7 @@ fn missing_action(name: &str) -> &'static str {
         "init" => "'--init' does nothing without '--run'",
         "certs" => "'--certs' needs '--name <NAME>', '--list', '--renew' or '--revoke <NAME>'",
         "users" => {
-            "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind' or '--unbind'"
+            "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind', '--unbind' or '--copyTo'"
         }
         "test" => "'--test' does nothing without '--run'",
         "enrol" => "'--enrol' needs '--create', '--accept <FILE>', '--list' or '--cancel <NAME>'",
@@ -218,6 +226,8 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
     let users = Users {
         long: options.get_flag("long"),
         account,
+        copy_to: text(options, "copyTo")
+            .map(|url| (Zeroizing::new(url), options.get_flag("force"))),
         add: options.get_flag("add"),
         list: options.get_flag("list"),
         change: options.get_flag("change"),
@@ -261,6 +271,7 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
         || users.change
         || users.verify
         || users.delete
+        || users.copy_to.is_some()
         || users.account.is_some();
     Ok(is_any.then_some(users))
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ipc_home::{PeerName, locate};
 use ipc_server::{Inbox, InboxChoice, Server};
-use ipc_setup::{HomeIssuer, SetupError};
+use ipc_setup::{HomeIssuer, SetupError, user_store};
 
 use crate::args::{InboxKind, Serve};
 use crate::error::{Failure, Verdict};
@@ -32,9 +32,13 @@ const LINES_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 6
 const TRIES: u16 = 10;
 
 /// Serves until a signal stops it, or the reader of its lines goes away.
-pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict, Failure> {
+pub(crate) fn run(
+    explicit_home: Option<&Path>,
+    users_db: Option<&str>,
+    serve: &Serve,
+) -> Result<Verdict, Failure> {
     let name = peer_name(&serve.name)?;
-    let home = home::open_or_make(&locate(explicit_home)?)?;
+    let home = home::open_or_make(&locate(explicit_home)?, users_db)?;
     let certified =
         PeerName::parse(&name).map_err(|source| SetupError::Name { name: name.clone(), source })?;
     let issuer = HomeIssuer::new(home.clone(), certified);
@@ -55,7 +59,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             }
         };
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));
-        let server = Server::builder(&home)
+        let mut server = Server::builder(&home)
             .name(name)
             .certificate_issuer(Arc::new(issuer))
             .bind(serve.address)
@@ -63,9 +67,11 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             .inbox(inbox)
             .raise_open_files_limit()
             // `Serving` ends the stop in time. The server's own limit must not come before.
-            .stop_timeout(stop_within + CONNECTIONS_WAIT)
-            .start()
-            .await?;
+            .stop_timeout(stop_within + CONNECTIONS_WAIT);
+        if home.users_url()?.is_some() {
+            server = server.users(user_store(&home).await?);
+        }
+        let server = server.start().await?;
         let serving =
             Serving { server, signals, is_durable: serve.inbox == InboxKind::Durable, stop_within };
         match &serve.exec {
