@@ -4,44 +4,20 @@
 //! Setup writes it and opens that database; `reading` refuses `users.db` then, so that no program
 //! serves from users that are not the home's any more.
 
-use std::fmt;
-use std::sync::Arc;
-
 use zeroize::Zeroizing;
 
 use crate::file::{read_secret_as, write_secret_atomically};
 use crate::{Home, HomeError};
 
-/// The URL of a database. It may have a password in it, so it is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct UsersUrl(Arc<Zeroizing<String>>);
-
-impl fmt::Debug for UsersUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UsersUrl(…)")
-    }
-}
-
 impl Home {
-    /// The same home, whose users are in the database at `url`, whatever `users.url` says. `None`
-    /// changes nothing.
-    #[must_use]
-    pub fn with_users_url(self, url: Option<&str>) -> Self {
-        let mut home = self;
-        if let Some(url) = url {
-            home.users_url = Some(UsersUrl(Arc::new(Zeroizing::new(url.to_owned()))));
-        }
-        home
-    }
-
     /// The URL of the database that the users of this home are in, with its password, if they are
     /// not in `users.db`: of [`with_users_url`](Self::with_users_url), or of `users.url`.
     ///
     /// # Errors
     /// Those of reading a secret of the home; [`HomeError::NotUtf8`].
     pub fn users_url(&self) -> Result<Option<Zeroizing<String>>, HomeError> {
-        if let Some(UsersUrl(url)) = &self.users_url {
-            return Ok(Some((**url).clone()));
+        if let Some(url) = self.told_users_url() {
+            return Ok(Some(url.clone()));
         }
         let path = self.users_url_file();
         match read_secret_as(&path, self.access()) {

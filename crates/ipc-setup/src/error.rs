@@ -375,9 +375,7 @@ impl SetupError {
             Self::Password(_) => Remedy::ChoosePassword,
             Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },
             Self::UsersUrl { .. } => return None,
-            Self::UsersNotThere { .. } => {
-                Remedy::act("copy them there first (--users --copyTo), then do this again")
-            }
+            Self::UsersNotThere { .. } => Remedy::CopyUsersToDatabase,
             Self::Store(error) => return error.remedy(),
             Self::Authority { .. }
             | Self::Issue { .. }

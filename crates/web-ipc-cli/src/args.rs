@@ -85,7 +85,10 @@ pub(crate) fn parse(
         "init" if options.get_flag("run") => {
             Some(Action::Init { force: options.get_flag("force") })
         }
-        "certs" => certs_action(&command, options)?,
+        "certs" => {
+            refuse_users_db_without_list(&command, "certs", options)?;
+            certs_action(&command, options)?
+        }
         "users" => users(&command, options)?.map(Action::Users),
         "test" => test(&command, options)?.map(Action::Test),
         "serve" => Some(Action::Serve(serve(&command, options)?)),
@@ -93,7 +96,10 @@ pub(crate) fn parse(
         "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(options).map(Action::Dead),
         "enrol" => enrol(&command, options)?.map(Action::Enrol),
-        "keys" => keys(options).map(Action::Keys),
+        "keys" => {
+            refuse_users_db_without_list(&command, "keys", options)?;
+            keys(options).map(Action::Keys)
+        }
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
@@ -167,6 +173,19 @@ fn refuse_lone(
         |id| command.get_arguments().find(|option| option.get_id() == id).map(ToString::to_string);
     let (given, needed) = (shown(given).unwrap_or_default(), shown(needed).unwrap_or_default());
     Err(UsageError::new(&format!("'{given}' needs '{needed}'"), None, &usage_of(command)))
+}
+
+/// Only the lists of these commands have to do with users.
+fn refuse_users_db_without_list(
+    command: &Command,
+    name: &str,
+    options: &ArgMatches,
+) -> Result<(), UsageError> {
+    if options.get_flag("list") || !options.contains_id("usersDb") {
+        return Ok(());
+    }
+    let command = command.find_subcommand(name).expect("it is defined here");
+    Err(UsageError::new("'--usersDb <URL>' needs '--list'", None, &usage_of(command)))
 }
 
 fn certs_action(command: &Command, options: &ArgMatches) -> Result<Option<Action>, UsageError> {
@@ -261,6 +280,10 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
         let what = format!("'--{one}' and '--{other}' cannot be used together");
         let users = command.find_subcommand("users").expect("it is defined here");
         return Err(UsageError::new(&what, None, &usage_of(users)));
+    }
+    if options.get_flag("force") && users.copy_to.is_none() {
+        let users = command.find_subcommand("users").expect("it is defined here");
+        return Err(UsageError::new("'--force' needs '--copyTo <URL>'", None, &usage_of(users)));
     }
     if users.long && !users.list {
         let users = command.find_subcommand("users").expect("it is defined here");

@@ -2,7 +2,8 @@
 //! skipped.
 
 #![cfg(feature = "postgres")]
-#![allow(clippy::unwrap_used)]
+// A skipped test says so.
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -89,7 +90,8 @@ fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
     run(&home, &["--init", "--run"], 0);
     run(&home, &user("--add"), 0);
     let early = run(&home, &["--init", "--run", "--usersDb", &url], 1);
-    assert!(early.contains("are not in that database; copy them there first"), "{early}");
+    assert!(early.contains("are not in that database; run web-ipc "), "{early}");
+    assert!(early.contains(" --users --copyTo URL first"), "{early}");
     let copy = ["--users", "--copyTo", &url];
     let said = run(&home, &copy, 0);
     assert!(said.contains("Copied: 2 users added, 0 overwritten, 0 there already"), "{said}");

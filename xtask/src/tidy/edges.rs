@@ -93,6 +93,19 @@ const KEPT_OUT: &[(&str, &[&str], &str)] = &[
     ("web-ipc", &["openssl-sys"], "only its feature `setup` makes certificates"),
 ];
 
+/// Packages that the command has only with a feature that is not on by default. Features of all
+/// members are one set in the graph of the workspace, so this looks at the tree of one package.
+const OPTIONAL: &[&str] = &["ipc-store-postgres", "sqlx-postgres"];
+
+/// Looks for optional packages among those that the command is built of, and returns the problems.
+pub(super) fn optional_problems(tree: &[String]) -> Vec<String> {
+    if !tree.iter().any(|name| name == "ipc-store") {
+        return vec!["the tree of the command has no ipc-store: it was not read".to_owned()];
+    }
+    let found = tree.iter().filter(|name| OPTIONAL.contains(&name.as_str()));
+    found.map(|name| format!("{name} is built into the command by default")).collect()
+}
+
 /// Compares the dependencies between members with `allowed`, and returns the problems.
 ///
 /// A name in the table that is not a member is a problem too. Otherwise a misspelt line would
@@ -236,6 +249,15 @@ mod tests {
         let graph =
             graph(&[("root", &["a"]), ("a", &["root"]), ("other", &["sqlx"]), ("sqlx", &[])]);
         assert!(kept_out_problems(&graph, "root", &["sqlx"], "why").is_empty());
+    }
+
+    #[test]
+    fn an_optional_package_in_the_tree_of_the_command_is_found_and_so_is_a_tree_that_is_none() {
+        let tree = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(optional_problems(&tree(&["ipc-store", "sqlx-sqlite"])).is_empty());
+        let found = optional_problems(&tree(&["ipc-store", "sqlx-postgres"]));
+        assert_eq!(found, ["sqlx-postgres is built into the command by default"]);
+        assert_eq!(optional_problems(&[]).len(), 1);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The store as programs use it, on a real PostgreSQL. Where none is installed, the tests say that
 //! they were skipped.
 
-#![allow(clippy::unwrap_used)]
+// A skipped test says so.
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 mod outage;
 mod refusals;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ipc_store::{StoreError, UserStore};
 use ipc_store_postgres::PostgresUrl;
 
-use crate::suite::{name, password};
+use crate::suite::place::{name, password};
 use crate::support::{Cluster, open, options};
 
 fn is_unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {

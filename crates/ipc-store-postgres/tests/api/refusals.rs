@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use ipc_store::{StoreError, UserStore};
 
-use crate::suite::Place;
+use crate::suite::place::Place;
 use crate::support::{DatabasePlace, open, shared};
 
 /// The sentence of an error, and whether it may pass by itself.
@@ -55,8 +55,8 @@ async fn a_user_without_rights_is_told_so_and_one_with_the_documented_rights_wor
         GRANT SELECT, UPDATE ON web_ipc_users_state TO limited";
     cluster.sql(&place.name, grant).await;
     let store = open(&url).await.unwrap();
-    let bob = crate::suite::name("bob");
-    store.add(&bob, &crate::suite::password("x")).await.unwrap();
+    let bob = crate::suite::place::name("bob");
+    store.add(&bob, &crate::suite::place::password("x")).await.unwrap();
     assert!(store.current(&bob).await.unwrap().is_some());
     store.delete("bob").await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ipc_store::UserStore;
 use ipc_store_postgres::PostgresUrl;
 
-use crate::suite::{Place, name, password};
+use crate::suite::place::{Place, name, password};
 use crate::support::{DatabasePlace, open, options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipc_store_postgres::{PostgresOptions, PostgresUrl, PostgresUserStore};
 use sqlx::{Connection as _, SqlSafeStr as _};
 
-use crate::suite::Place;
+use crate::suite::place::Place;
 
 /// A PostgreSQL that ends, and is removed, with this process.
 pub(crate) struct Cluster {

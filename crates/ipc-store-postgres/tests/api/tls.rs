@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ipc_pki::{Authority, AuthorityOptions, LeafRequest, SubjectAltName, SubjectName};
 use ipc_store::UserStore;
 
-use crate::suite::{name, password};
+use crate::suite::place::{name, password};
 use crate::support::{Cluster, open};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,8 +7,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, SqlSafeStr};
 use tempfile::TempDir;
 
-use crate::suite::Place;
-pub(crate) use crate::suite::{name, names, password, version};
+use crate::suite::place::Place;
+pub(crate) use crate::suite::place::{name, names, password, version};
 
 /// A temporary directory, and the path of `users.db` in it.
 pub(crate) struct FilePlace {

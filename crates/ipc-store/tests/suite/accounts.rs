@@ -6,7 +6,7 @@ use ipc_store::{
     Fingerprint, LoginTally, PeerName, PeerSighting, StoreError, UserRecord, UserStore,
 };
 
-use super::{Place, name, names, password, version};
+use super::place::{Place, name, names, password, version};
 
 fn peer(text: &str) -> PeerName {
     PeerName::parse(text).unwrap()

@@ -1,24 +1,12 @@
 //! The tests that every store of users passes, whatever it keeps them in.
 //!
-//! A crate with a store includes this module, implements [`Place`], and calls [`for_all!`] with a
-//! future that makes a place, or `None` where the test must be skipped.
+//! A crate with a store includes this module, implements [`place::Place`], and calls [`for_all!`]
+//! with a future that makes a place, or `None` where the test must be skipped.
 
 pub(crate) mod accounts;
+pub(crate) mod place;
 pub(crate) mod sharing;
 pub(crate) mod users;
-
-use ipc_store::{CredentialVersion, Password, UserStore, Username};
-
-/// A database of one test, without users.
-pub(crate) trait Place {
-    type Store: UserStore;
-
-    /// Another store on it, which hashes at the lowest cost and answers from the database.
-    async fn open(&self) -> Self::Store;
-
-    /// Binds all users to `peer` as another program would.
-    async fn bind_all_to(&self, peer: &'static str);
-}
 
 /// A test for each function of the suite.
 macro_rules! for_all {
@@ -55,35 +43,14 @@ macro_rules! for_all {
         }
     };
     ($place:expr, [$($module:ident::$test:ident),* $(,)?]) => {
-        mod store {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    #[allow(unused_imports)]
-                    use super::*;
-                    if let Some(place) = $place.await {
-                        crate::suite::$module::$test(place).await;
-                    }
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                if let Some(place) = $place.await {
+                    crate::suite::$module::$test(place).await;
                 }
-            )*
-        }
+            }
+        )*
     };
 }
 pub(crate) use for_all;
-
-pub(crate) fn name(text: &str) -> Username {
-    Username::parse(text).unwrap()
-}
-
-pub(crate) fn password(text: &str) -> Password {
-    Password::parse(text.to_owned()).unwrap()
-}
-
-/// The version of a user who may have sessions.
-pub(crate) async fn version(store: &impl UserStore, user: &str) -> Option<CredentialVersion> {
-    store.current(&name(user)).await.unwrap().map(|user| user.credential_version)
-}
-
-pub(crate) async fn names(store: &impl UserStore) -> Vec<String> {
-    store.list().await.unwrap().iter().map(ToString::to_string).collect()
-}

@@ -2,7 +2,7 @@
 
 use ipc_store::UserStore;
 
-use super::{Place, name, names, password};
+use super::place::{Place, name, names, password};
 
 pub(crate) async fn two_stores_that_write_at_the_same_time_both_succeed(place: impl Place) {
     let stores = [("one", place.open().await), ("two", place.open().await)];
@@ -30,7 +30,7 @@ pub(crate) async fn what_one_store_changes_another_sees_at_once(place: impl Plac
     let version = two.verify("bob", "x").await.unwrap();
     assert!(version.is_some());
     two.change_password(&name("bob"), &password("y")).await.unwrap();
-    assert_ne!(super::version(&one, "bob").await, version);
+    assert_ne!(super::place::version(&one, "bob").await, version);
     two.delete("bob").await.unwrap();
     assert_eq!(one.current(&name("bob")).await.unwrap(), None);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipc_store::{StoreError, UserStore};
 
-use super::{Place, name, names, password, version};
+use super::place::{Place, name, names, password, version};
 
 pub(crate) async fn a_user_that_was_added_can_log_in_and_no_other_can(place: impl Place) {
     let store = place.open().await;

@@ -163,7 +163,7 @@ fn certs_command() -> Command {
         option("revoke", 'R', "NAME|SERIAL", "Revoke the certificates of this name, or the one with this serial number; no restart is needed")
             .conflicts_with_all(["name", "altNames", "force", "days", "keyType", "all", "due"]),
     )
-    .arg(users_db().requires("list"))
+    .arg(users_db())
 }
 
 fn users_command() -> Command {
@@ -197,7 +197,7 @@ fn users_command() -> Command {
         option("copyTo", 'T', "URL", "Copy all users to this PostgreSQL database, with their hashes, rights and dates; their sessions go on. Users who are there already and differ stop the copy")
             .conflicts_with_all(["add", "delete", "list", "testCredentials", "change", "disable", "enable", "bind", "unbind"]),
     )
-    .arg(flag("force", 'F', "With --copyTo: overwrite users who are there already and differ").requires("copyTo"))
+    .arg(flag("force", 'F', "With --copyTo: overwrite users who are there already and differ"))
     .arg(users_db())
     .arg(option("user", 'u', "NAME", "The name of the user").aliases(["u", "us", "use"]))
     .arg(option(
@@ -352,7 +352,7 @@ fn keys_command() -> Command {
             flag("session", 's', "Rotate or drop a key for session tokens instead of messages")
                 .conflicts_with("list"),
         )
-        .arg(users_db().requires("list"))
+        .arg(users_db())
 }
 
 fn enrol_command() -> Command {
