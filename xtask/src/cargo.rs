@@ -62,6 +62,17 @@ pub(crate) fn metadata() -> Result<Metadata, String> {
     query.exec().map_err(|e| format!("cargo metadata: {e}"))
 }
 
+/// The names of all packages that a package is built of with its default features.
+pub(crate) fn tree_of(package: &str) -> Result<Vec<String>, String> {
+    let arguments = ["tree", "--package", package, "--edges", "normal,build", "--prefix", "none"];
+    let output = command(&arguments).output().map_err(|e| format!("cargo does not start: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo tree: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ const DEPENDENCIES: &str = "cargo deny check bans licenses sources";
 
 /// Runs all stages. Returns true if all passed.
 pub(crate) fn run() -> bool {
-    let stages: [NamedStage; 11] = [
+    let stages: [NamedStage; 12] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
         ("cargo clippy --workspace --all-targets -- -D warnings", || {
             plain(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
@@ -56,6 +56,9 @@ pub(crate) fn run() -> bool {
         }),
         ("cargo test -p ipc-server --features tracing --test spans", || {
             counted(&["test", "-p", "ipc-server", "--features", "tracing", "--test", "spans"])
+        }),
+        ("cargo test -p web-ipc-cli --features postgres --test postgres", || {
+            counted(&["test", "-p", "web-ipc-cli", "--features", "postgres", "--test", "postgres"])
         }),
         ("cargo xtask e2e", || {
             let counts = e2e::run(None);

@@ -52,6 +52,8 @@ pub enum Remedy {
         /// The file with the users.
         path: PathBuf,
     },
+    /// Copy the users of the home to the database that they are to be in.
+    CopyUsersToDatabase,
     /// Stop the server that uses the home.
     StopServer,
     /// Stop the other server, or give this one a home of its own.
@@ -385,6 +387,7 @@ impl fmt::Display for Remedy {
                     path.display()
                 );
             }
+            Remedy::CopyUsersToDatabase => "copy the users to that database first",
             Remedy::StopServer => "stop it first",
             Remedy::StopOtherServer => "stop the other server, or give this one another home",
             Remedy::FixPermissions { paths, change } => {

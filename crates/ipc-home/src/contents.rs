@@ -17,7 +17,7 @@ const PYTHON_MARKS: [&str; 2] = [".xork", ".ipca"];
 
 /// Other names in a home whose creation was interrupted early. A lone `users.db` also occurs: users
 /// of the Python tool copy it to keep their accounts.
-const EARLY: [&str; 11] = [
+const EARLY: [&str; 12] = [
     ".lock",
     "session.key",
     "web-ipc-ca.crt",
@@ -25,6 +25,7 @@ const EARLY: [&str; 11] = [
     "localhost.crt",
     "localhost.key",
     "sessions",
+    "users.url",
     "users.db",
     "users.db-wal",
     "users.db-shm",
@@ -98,7 +99,8 @@ pub(crate) fn contents_of(names: &[OsString]) -> Contents {
 }
 
 /// Names that exist only in a home, and must never be copied to a client.
-const OF_SERVERS: [&str; 4] = ["session.key", "web-ipc-ca.key", "admin.cred", "users.db"];
+const OF_SERVERS: [&str; 5] =
+    ["session.key", "web-ipc-ca.key", "admin.cred", "users.db", "users.url"];
 
 /// What tells the directory of a client or server whose enrolment was cut short, whatever else is
 /// in it yet: nothing but accepting a bundle again completes it. `ipc-setup` writes it first and

@@ -41,6 +41,12 @@ pub enum HomeError {
         /// The directory.
         path: PathBuf,
     },
+    /// The users of the home are in another database than `users.db`.
+    #[error("the users of {} are in a PostgreSQL database, which this program does not open", path.display())]
+    UsersElsewhere {
+        /// The home.
+        path: PathBuf,
+    },
     /// The directory has contents, but not those of a home.
     #[error("{} is not a web-ipc home", path.display())]
     NotAHome {
@@ -277,6 +283,10 @@ impl HomeError {
             Self::BadPath { .. } | Self::NotADirectory { .. } | Self::NotAHome { .. } => {
                 Remedy::UseAnotherHome
             }
+            Self::UsersElsewhere { .. } => Remedy::act(
+                "use a web-ipc that was built with the feature `postgres`; a program opens the \
+                 database itself and gives it to its server",
+            ),
             Self::PythonTool { path } => Remedy::CopyUsers { path: path.join("users.db") },
             Self::BrokenLink { path, .. } => {
                 Remedy::MendLink { path: path.clone() }.or(Remedy::UseAnotherHome)

@@ -3,12 +3,14 @@
 //! All other files build on this one: `opening` checks a home, `listing` lists it, `reading` reads
 //! it. This file accesses no path.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Access;
 use crate::contents::STAGED_SUFFIX;
 use ipc_base::PeerName;
+use zeroize::Zeroizing;
 
 /// A home: the directory with everything that an installation owns. A clone is cheap.
 ///
@@ -18,18 +20,45 @@ use ipc_base::PeerName;
 pub struct Home {
     root: Arc<Path>,
     access: Access,
+    users_url: Option<UsersUrl>,
+}
+
+/// The URL of a database. It may have a password in it, so it is not shown.
+#[derive(Clone, PartialEq, Eq)]
+struct UsersUrl(Arc<Zeroizing<String>>);
+
+impl fmt::Debug for UsersUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsersUrl(…)")
+    }
 }
 
 impl Home {
     /// The home at `path`, unchecked: for code that makes homes and checks them itself.
     #[must_use]
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { root: path.as_ref().into(), access: Access::Private }
+        Self { root: path.as_ref().into(), access: Access::Private, users_url: None }
     }
 
     /// The home at `path`, unchecked, with this access for others.
     pub(crate) fn at_with(path: impl AsRef<Path>, access: Access) -> Self {
-        Self { root: path.as_ref().into(), access }
+        Self { root: path.as_ref().into(), access, users_url: None }
+    }
+
+    /// The same home, whose users are in the database at `url`, whatever `users.url` says. `None`
+    /// changes nothing.
+    #[must_use]
+    pub fn with_users_url(self, url: Option<&str>) -> Self {
+        let mut home = self;
+        if let Some(url) = url {
+            home.users_url = Some(UsersUrl(Arc::new(Zeroizing::new(url.to_owned()))));
+        }
+        home
+    }
+
+    /// What [`with_users_url`](Self::with_users_url) was told.
+    pub(crate) fn told_users_url(&self) -> Option<&Zeroizing<String>> {
+        self.users_url.as_ref().map(|UsersUrl(url)| &**url)
     }
 
     /// Who may read the secrets besides the owner.
@@ -47,6 +76,13 @@ impl Home {
     #[must_use]
     pub fn users_db(&self) -> PathBuf {
         self.root.join("users.db")
+    }
+
+    /// `users.url`: the URL of the database that the users are in, if it is not `users.db`. It may
+    /// have a password in it.
+    #[must_use]
+    pub fn users_url_file(&self) -> PathBuf {
+        self.root.join("users.url")
     }
 
     /// `envelope.keys`: the key ring that seals messages.

@@ -51,6 +51,7 @@ mod reading;
 mod remedy;
 mod session;
 mod trust;
+mod users_url;
 mod watch;
 
 pub use access::READABLE_HOME_VARIABLE;

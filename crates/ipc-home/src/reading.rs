@@ -23,9 +23,13 @@ impl Home {
     /// beside it.
     ///
     /// # Errors
+    /// [`HomeError::UsersElsewhere`] if the home's users are in another database;
     /// [`HomeError::FileMissing`]; [`HomeError::SymbolicLink`], [`HomeError::NotAFile`],
     /// [`HomeError::ForeignOwner`], [`HomeError::TooOpen`], [`HomeError::Unreadable`].
     pub fn users_db_checked(&self) -> Result<PathBuf, HomeError> {
+        if self.users_url()?.is_some() {
+            return Err(HomeError::UsersElsewhere { path: self.root().to_owned() });
+        }
         let path = self.users_db();
         if !self.check_database(&path)? {
             return Err(HomeError::FileMissing { path });

@@ -15,6 +15,7 @@ use ipc_store::UserStore;
 
 use crate::channel::settings::ChannelSettings;
 use crate::open_files::{CONNECTIONS_MAX_DEFAULT, HANDSHAKES_MAX_DEFAULT};
+use crate::users::OUTAGE_MAX;
 
 /// Sets up a server; [`start`](ServerBuilder::start) starts it.
 ///
@@ -57,6 +58,7 @@ use crate::open_files::{CONNECTIONS_MAX_DEFAULT, HANDSHAKES_MAX_DEFAULT};
 /// | [`failed_logins_max`](Self::failed_logins_max) | 10 a minute |
 /// | [`peer_failed_logins_max`](Self::peer_failed_logins_max) | 30 a minute |
 /// | [`session_lifetime`](Self::session_lifetime) | 1 h |
+/// | [`users_outage_max`](Self::users_outage_max) | 120 s |
 /// | [`stop_timeout`](Self::stop_timeout) | 10 s |
 /// | [`workers`](Self::workers) | one a core |
 #[derive(Clone)]
@@ -69,6 +71,7 @@ pub struct ServerBuilder {
     pub(crate) allows_remote_http: bool,
     pub(crate) inbox: Option<InboxChoice>,
     pub(crate) users: Option<Arc<dyn UserStore>>,
+    pub(crate) users_outage_max: Duration,
     pub(crate) certificate_issuer: Option<Arc<dyn CertificateIssuer>>,
     pub(crate) plaintext_bytes_max: usize,
     pub(crate) body_timeout: Duration,
@@ -123,6 +126,7 @@ impl ServerBuilder {
             peer_failed_logins_max: 30,
             raises_open_files_limit: false,
             session_lifetime: Duration::from_secs(SESSION_SECS),
+            users_outage_max: OUTAGE_MAX,
             stop_timeout: Duration::from_secs(10),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         }
@@ -186,6 +190,15 @@ impl ServerBuilder {
     /// The user store. Default: the home's `users.db`.
     pub fn users(mut self, users: Arc<dyn UserStore>) -> Self {
         self.users = Some(users);
+        self
+    }
+
+    /// For how long a session goes on while the user store cannot be reached
+    /// ([`StoreError::Unavailable`](crate::StoreError::Unavailable)): so long after the store last
+    /// said that its user is still there. Logins are refused meanwhile, and so is every change that
+    /// would end the session: a user who was deleted stays in for this time at most.
+    pub fn users_outage_max(mut self, time: Duration) -> Self {
+        self.users_outage_max = time;
         self
     }
 

@@ -363,7 +363,7 @@ async fn prepare(
     let state = web::Data::new(State {
         trust: CurrentTrust::new(trust),
         issuer: builder.certificate_issuer.clone(),
-        users: Users::new(users),
+        users: Users::new(users, builder.users_outage_max),
         inbox: sender,
         log: Arc::default(),
         attempts: LoginThrottle::new(builder.failed_logins_max, builder.peer_failed_logins_max),

@@ -95,8 +95,11 @@ impl Backup {
         let runtime = runtime()?;
         let lock = self.lock()?;
         self.copy_files()?;
-        let users = self.home.users_db_checked()?;
-        runtime.block_on(ipc_store::copy(&users, &self.partial.join("users.db")))?;
+        // Users in another database are not part of the home; the copy names the same database.
+        if self.home.users_url()?.is_none() {
+            let users = self.home.users_db_checked()?;
+            runtime.block_on(ipc_store::copy(&users, &self.partial.join("users.db")))?;
+        }
         // Only the server writes to the inbox, and its copy may take long.
         drop(lock);
         let messages = runtime.block_on(self.copy_inbox())?;

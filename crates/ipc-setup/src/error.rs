@@ -273,6 +273,19 @@ pub enum SetupError {
         /// Why.
         source: HomeError,
     },
+    /// The address of the users' database is none.
+    #[error("{reason}")]
+    UsersUrl {
+        /// What is wrong with it. It does not quote the address.
+        reason: String,
+    },
+    /// The database that the home's users are to be in does not know the home's admin, or not with
+    /// the password of `admin.cred`.
+    #[error("the users of {} are not in that database", path.display())]
+    UsersNotThere {
+        /// The home.
+        path: PathBuf,
+    },
     /// The database of users refused the change, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -391,6 +404,8 @@ impl SetupError {
             Self::Username(_) => Remedy::ChooseUserName,
             Self::Password(_) => Remedy::ChoosePassword,
             Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },
+            Self::UsersUrl { .. } => return None,
+            Self::UsersNotThere { .. } => Remedy::CopyUsersToDatabase,
             Self::Store(error) => return error.remedy(),
             Self::Authority { .. }
             | Self::Issue { .. }

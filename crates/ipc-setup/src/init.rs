@@ -80,13 +80,37 @@ pub fn init(path: &Path, options: &InitOptions) -> Result<Initialised, SetupErro
     init_with(path, options, &ipc_store::Options::default())
 }
 
+/// [`init`] of a home whose users are in the PostgreSQL database at `url`, which `users.url` of the
+/// home then names. A complete home is changed to it if the database has its admin, as after
+/// [`Users::copy_to`](crate::Users::copy_to).
+///
+/// # Errors
+/// As those of [`init`]; [`SetupError::UsersUrl`] and [`SetupError::Store`] for the database,
+/// [`SetupError::UsersNotThere`] for a complete home whose users are not in it.
+pub fn init_with_users_in(
+    path: &Path,
+    url: &str,
+    options: &InitOptions,
+) -> Result<Initialised, SetupError> {
+    make(path, Some(url), options, &ipc_store::Options::default())
+}
+
 /// [`init`] with options of the user store. Tests choose a low cost of bcrypt.
 pub(crate) fn init_with(
     path: &Path,
     options: &InitOptions,
     store_options: &ipc_store::Options,
 ) -> Result<Initialised, SetupError> {
-    let home = Home::at(directory::without_link(locate(Some(path))?));
+    make(path, None, options, store_options)
+}
+
+fn make(
+    path: &Path,
+    users_url: Option<&str>,
+    options: &InitOptions,
+    store_options: &ipc_store::Options,
+) -> Result<Initialised, SetupError> {
+    let home = Home::at(directory::without_link(locate(Some(path))?)).with_users_url(users_url);
     let mut kept_aside = None;
     // Held to the end: a run that waits for the lock of the old home finds the new home complete.
     let mut old_lock = None;
@@ -106,6 +130,9 @@ pub(crate) fn init_with(
         if is_done {
             if kept_aside.is_some() {
                 outcome = Outcome::Created;
+            }
+            if provision::move_users(&home, store_options)? {
+                outcome = Outcome::Completed;
             }
             return Ok(Initialised { home, outcome, kept_aside });
         }

@@ -14,6 +14,7 @@
 //! | to list or cancel enrolments | [`list_enrolments`], [`cancel_enrolment`] |
 //! | a server that renews certificates of clients | [`HomeIssuer`] |
 //! | to add, list, check, change or delete users | [`users`] |
+//! | the store of a home's users, for a server | [`user_store`] |
 //! | to list, rotate or drop the keys of a home | [`list_keys`], [`rotate_keys`], [`drop_key`] |
 //! | a copy of a home that is in use | [`Backup`] |
 //! | to know what is wrong with a home | [`diagnose`] |
@@ -33,6 +34,7 @@
 //! ```
 //!
 //! # Features
+//! - `postgres`: homes whose users are in PostgreSQL.
 //! - `vendored` (default): builds OpenSSL from source; see `ipc-pki`.
 
 mod backup;
@@ -81,7 +83,7 @@ pub use enrol::{
 pub use enrolments::{Enrolment, EnrolmentKind, EnrolmentState, list_enrolments};
 pub use error::SetupError;
 pub use follow::{BegunRenewal, RenewalAnswer, begin_renewal, finish_renewal};
-pub use init::{InitOptions, Initialised, Outcome, init};
+pub use init::{InitOptions, Initialised, Outcome, init, init_with_users_in};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};
 pub use issuer::HomeIssuer;
@@ -92,4 +94,4 @@ pub use renew::{Renew, Renewals, renew_certificates};
 pub use renewal_turn::RenewalTurn;
 pub use revoke::{Revoked, revoke_certificates};
 pub use rotate::{drop_old_authority, rotate_authority};
-pub use users::{Users, users};
+pub use users::{Users, user_store, users};

@@ -14,6 +14,7 @@ use ipc_home::{
 use ipc_pki::{Authority, AuthorityOptions, LeafRequest, LoadError, SubjectAltName, SubjectName};
 use zeroize::Zeroizing;
 
+use crate::lock::Lock;
 use crate::random::{random_bytes, random_password};
 use crate::users::Users;
 use crate::{SetupError, directory, pair};
@@ -48,6 +49,10 @@ pub(crate) fn make_missing(
     pair::recover(home)?;
     // Before anything is made, so that a refusal leaves the directory as it was.
     close_users(home)?;
+    if home.users_url()?.is_some() {
+        // A database that cannot be used is found out before anything is made.
+        Users::create(home, store_options)?;
+    }
     refuse_lost_authority(home)?;
     type Read = fn(&Home) -> Result<KeyRing, HomeError>;
     let key_rings: [(_, Read); 2] = [
@@ -91,8 +96,9 @@ pub(crate) fn missing(home: &Home) -> Result<Vec<&'static str>, SetupError> {
     // has.
     let is_node = exists(&home.node_settings_file())?;
     let not_in_node = ["web-ipc-ca.key", "localhost.crt", "localhost.key"];
+    let are_elsewhere = home.users_url()?.is_some();
     for name in PIECES {
-        if is_node && not_in_node.contains(&name) {
+        if (is_node && not_in_node.contains(&name)) || (name == "users.db" && are_elsewhere) {
             continue;
         }
         if !exists(&home.root().join(name))? {
@@ -185,6 +191,25 @@ fn close_users(home: &Home) -> Result<(), SetupError> {
     Ok(())
 }
 
+/// Makes a complete home's `users.url` name the database that the caller gave, if the admin is
+/// there. Returns whether that changed anything.
+pub(crate) fn move_users(
+    home: &Home,
+    store_options: &ipc_store::Options,
+) -> Result<bool, SetupError> {
+    let Some(url) = home.users_url()? else { return Ok(false) };
+    if Home::at(home.root()).users_url()?.as_ref() == Some(&url) {
+        return Ok(false);
+    }
+    let Credentials { username, password } = home.admin_credentials()?;
+    if !Users::create(home, store_options)?.verify(&username, &password)? {
+        return Err(SetupError::UsersNotThere { path: home.root().to_owned() });
+    }
+    let _lock = Lock::of_complete(home)?;
+    home.write_users_url(&url)?;
+    Ok(true)
+}
+
 /// Makes the admin, with a random password that is not shown, and writes `admin.cred`.
 fn make_admin(
     home: &Home,
@@ -192,6 +217,9 @@ fn make_admin(
     store_options: &ipc_store::Options,
 ) -> Result<(), SetupError> {
     let password = random_password()?;
+    if let Some(url) = home.users_url()? {
+        home.write_users_url(&url)?;
+    }
     Users::create(home, store_options)?.put_admin(&password)?;
     let credentials = Credentials { username: ADMIN_USERNAME.to_owned(), password };
     home.write_admin_credentials(&credentials, now_secs, random_bytes()?)?;

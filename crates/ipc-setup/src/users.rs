@@ -3,10 +3,13 @@
 //! The command line comes here. The admin is a user like any other, except that its password is
 //! also written to `admin.cred`, with which clients without credentials of their own log in.
 
+use std::fmt;
+use std::sync::Arc;
+
 use ipc_home::{ADMIN_USERNAME, Credentials, Home, PeerName, StagedFile};
 use ipc_pki::to_ascii;
 use ipc_store::{
-    Options, Password, PeerSighting, SqliteUserStore, UserRecord, UserStore, Username,
+    Imported, Options, Password, PeerSighting, SqliteUserStore, UserRecord, UserStore, Username,
 };
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
@@ -17,11 +20,48 @@ use crate::lock::Lock;
 use crate::random::random_bytes;
 
 /// The users of one home. Every call blocks, so none may be made within an async runtime.
-#[derive(Debug)]
 pub struct Users {
     home: Home,
-    store: SqliteUserStore,
+    store: Arc<dyn UserStore>,
     runtime: Runtime,
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+/// Opens the store of a home's users: `users.db`, or the database that
+/// [`Home::users_url`](ipc_home::Home::users_url) names. For a server that takes it, and closes it
+/// not: [`UserStore::close`] does.
+///
+/// # Errors
+/// As those of [`users`].
+pub async fn user_store(home: &Home) -> Result<Arc<dyn UserStore>, SetupError> {
+    match home.users_url()? {
+        Some(url) => elsewhere(home, &url, Options::default()).await,
+        None => Ok(Arc::new(SqliteUserStore::open(home.users_db_checked()?).await?)),
+    }
+}
+
+/// Opens the database at `url`. Makes its tables first if there are none.
+#[cfg(feature = "postgres")]
+async fn elsewhere(
+    _: &Home,
+    url: &str,
+    options: Options,
+) -> Result<Arc<dyn UserStore>, SetupError> {
+    let url = ipc_store_postgres::PostgresUrl::parse(url)
+        .map_err(|error| SetupError::UsersUrl { reason: error.to_string() })?;
+    let options = ipc_store_postgres::PostgresOptions::new().hashing(options);
+    Ok(Arc::new(options.open(url).await?))
+}
+
+/// Refuses the database: this build cannot open it.
+#[cfg(not(feature = "postgres"))]
+async fn elsewhere(home: &Home, _: &str, _: Options) -> Result<Arc<dyn UserStore>, SetupError> {
+    Err(ipc_home::HomeError::UsersElsewhere { path: home.root().to_owned() }.into())
 }
 
 /// Opens the users of a complete home.
@@ -31,18 +71,40 @@ pub struct Users {
 /// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) if other users have a right on it;
 /// [`SetupError::Store`] if it is damaged or cannot be opened; [`SetupError::Runtime`].
 pub fn users(home: &Home) -> Result<Users, SetupError> {
-    let path = home.users_db_checked()?;
     let runtime = runtime()?;
-    let store = runtime.block_on(SqliteUserStore::open(path))?;
+    let store = runtime.block_on(user_store(home))?;
     Ok(Users { home: home.clone(), store, runtime })
 }
 
 impl Users {
-    /// Opens `users.db`. Makes it first if there is none.
+    /// Opens `users.db`, and makes it first if there is none; or the database that the home names.
     pub(crate) fn create(home: &Home, options: &Options) -> Result<Self, SetupError> {
-        let runtime = runtime()?;
-        let store = runtime.block_on(options.clone().create(home.users_db()))?;
+        let (runtime, options) = (runtime()?, options.clone());
+        let store: Arc<dyn UserStore> = match home.users_url()? {
+            Some(url) => runtime.block_on(elsewhere(home, &url, options))?,
+            None => Arc::new(runtime.block_on(options.create(home.users_db()))?),
+        };
         Ok(Self { home: home.clone(), store, runtime })
+    }
+
+    /// Copies all users, and the certificates that were seen, to the PostgreSQL database at `url`:
+    /// hashes, rights and dates as they are, so that sessions go on. All users or none. Those that
+    /// are there with the same rights stay; others stop the copy unless `may_overwrite`.
+    ///
+    /// # Errors
+    /// [`SetupError::UsersUrl`]; [`SetupError::Store`], among others
+    /// [`StoreError::Differs`](ipc_store::StoreError::Differs);
+    /// [`HomeError::UsersElsewhere`](ipc_home::HomeError::UsersElsewhere) where the feature
+    /// `postgres` was left out.
+    pub fn copy_to(&self, url: &str, may_overwrite: bool) -> Result<Imported, SetupError> {
+        self.runtime.block_on(async {
+            let to = elsewhere(&self.home, url, Options::default()).await?;
+            let users = self.store.export().await?;
+            let imported = to.import(&users, may_overwrite).await?;
+            to.record_sightings(&self.store.peers().await?).await?;
+            to.close().await;
+            Ok(imported)
+        })
     }
 
     /// Adds a user.

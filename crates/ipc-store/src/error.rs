@@ -37,6 +37,21 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The store cannot be reached at the moment: its server is down, or the connection to it is
+    /// broken. The same call may succeed later.
+    #[error("the user store cannot be reached")]
+    Unavailable {
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Users to be imported are there already, with another password or other rights.
+    #[error("{} there already, with another password or other rights: {}",
+        if usernames.len() == 1 { "a user is" } else { "users are" }, few(usernames))]
+    Differs {
+        /// Who they are.
+        usernames: Vec<Username>,
+    },
     /// This kind of store does not support the call: its users are managed elsewhere.
     #[error("users of this store cannot be changed or listed here")]
     Unsupported,
@@ -48,6 +63,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+/// How many names a message has at most.
+const NAMES_SHOWN_MAX: usize = 10;
+
+fn few(usernames: &[Username]) -> String {
+    let shown: Vec<_> = usernames.iter().take(NAMES_SHOWN_MAX).map(Username::as_str).collect();
+    let more = if usernames.len() > shown.len() { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 impl StoreError {
@@ -67,7 +91,11 @@ impl StoreError {
                 }
                 other => Some(other),
             },
-            Self::Storage { .. } | Self::Unsupported | Self::Hashing { .. } => None,
+            Self::Storage { .. }
+            | Self::Unavailable { .. }
+            | Self::Differs { .. }
+            | Self::Unsupported
+            | Self::Hashing { .. } => None,
         }
     }
 }

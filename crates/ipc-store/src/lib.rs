@@ -12,6 +12,8 @@
 //!   in it.
 //! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in
 //!   some time ago. [`CurrentUser`] has it, with the peer that the user is bound to.
+//! - [`StoredUser`] is a user with everything that a store keeps: [`UserStore::export`] and
+//!   [`UserStore::import`] copy users from one store to another.
 //! - [`UserRecord`] is a user in a list; [`LoginTally`] and [`PeerSighting`] are what a server
 //!   tells the store of logins and certificates.
 //!
@@ -68,7 +70,9 @@ pub use ipc_sqlite::DatabaseError;
 pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use password_hasher::PasswordHasher;
-pub use record::{CurrentUser, LoginTally, PeerSighting, UserRecord};
+pub use record::{
+    CurrentUser, ImportPlan, Imported, LoginTally, PeerSighting, StoredUser, UserRecord,
+};
 pub use sqlite::{SqliteUserStore, check_integrity, copy};
 pub use user_store::{BoxFuture, UserStore};
-pub use username::{USERNAME_CHARS_MAX, Username, UsernameError};
+pub use username::{USERNAME_CHARS_MAX, Username, UsernameError, names_meant};

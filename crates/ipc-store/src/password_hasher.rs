@@ -5,7 +5,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::hashing::{Hasher, Verdict};
-use crate::{CredentialVersion, Options, Password, StoreError};
+use crate::username::printable;
+use crate::{CredentialVersion, Options, Password, StoreError, StoredUser};
 
 /// Makes bcrypt hashes, and compares them with passwords, as [`SqliteUserStore`] does: on separate
 /// threads, no more of them at once than the machine has cores.
@@ -51,6 +52,50 @@ impl PasswordHasher {
                 None
             }
         })
+    }
+
+    /// Checks a login as [`UserStore::verify`](crate::UserStore::verify) describes it, with the
+    /// user that the store has under this name, if any. Takes one bcrypt whoever it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Hashing`].
+    pub async fn check(
+        &self,
+        username: &str,
+        stored: Option<&StoredUser>,
+        presented: &str,
+    ) -> Result<Option<CredentialVersion>, StoreError> {
+        self.0.check(username, stored, presented).await
+    }
+}
+
+impl Hasher {
+    /// Checks a login of the user of this name, as [`UserStore::verify`](crate::UserStore::verify)
+    /// describes it.
+    pub(crate) async fn check(
+        &self,
+        username: &str,
+        stored: Option<&StoredUser>,
+        presented: &str,
+    ) -> Result<Option<CredentialVersion>, StoreError> {
+        let hash = stored.map(|user| Zeroizing::new(user.password_hash().to_owned()));
+        match (self.verify(hash, presented).await?, stored) {
+            // Only now: the time must not tell that the user is disabled. Only somebody who knows
+            // the password gets this into the log.
+            (Verdict::Right, Some(user)) if user.record.is_disabled => {
+                log::info!("the user {} is disabled: login refused", printable(username));
+                Ok(None)
+            }
+            (Verdict::Right, user) => Ok(user.map(StoredUser::credential_version)),
+            (Verdict::Wrong, _) => Ok(None),
+            (Verdict::UnreadableHash, _) => {
+                log::warn!(
+                    "the stored password hash of user {} is not a bcrypt hash: set a new password",
+                    printable(username)
+                );
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -3,8 +3,12 @@
 //! [`UserStore`](crate::UserStore) takes and returns these. They are plain values: nothing here
 //! reads or writes.
 
+use std::collections::HashMap;
+use std::fmt;
+
 use ipc_base::PeerName;
 use ipc_protocol::Fingerprint;
+use zeroize::Zeroizing;
 
 use crate::{CredentialVersion, Username};
 
@@ -72,6 +76,148 @@ impl UserRecord {
             failed_logins: 0,
             is_disabled: false,
             bound_peer: None,
+        }
+    }
+}
+
+/// A user with everything that a store keeps, for a copy in another store.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredUser {
+    /// What a list says of the user.
+    pub record: UserRecord,
+    /// How often the user was disabled: sessions from before have ended.
+    pub times_disabled: u64,
+    password_hash: Zeroizing<String>,
+}
+
+impl StoredUser {
+    /// A user with this bcrypt hash.
+    #[must_use]
+    pub fn new(record: UserRecord, password_hash: String, times_disabled: u64) -> Self {
+        Self { record, times_disabled, password_hash: Zeroizing::new(password_hash) }
+    }
+
+    /// The bcrypt hash of the password. A secret: who has it can try passwords.
+    #[must_use]
+    pub fn password_hash(&self) -> &str {
+        &self.password_hash
+    }
+
+    /// The version of the user's credentials, which is the same in every copy.
+    #[must_use]
+    pub fn credential_version(&self) -> CredentialVersion {
+        match self.times_disabled {
+            0 => CredentialVersion::of_hash(&self.password_hash),
+            times => {
+                let text = Zeroizing::new(format!("{} {times}", *self.password_hash));
+                CredentialVersion::of_hash(&text)
+            }
+        }
+    }
+
+    /// What [`UserStore::current`](crate::UserStore::current) says of the user: `None` for a user
+    /// who is disabled, or bound to what cannot be a peer name.
+    #[must_use]
+    pub fn current(&self) -> Option<CurrentUser> {
+        if self.record.is_disabled {
+            return None;
+        }
+        let user = CurrentUser::new(self.credential_version());
+        match self.record.bound_peer.as_deref().map(PeerName::parse) {
+            None => Some(user),
+            Some(Ok(peer)) => Some(user.bound_to(peer)),
+            Some(Err(error)) => {
+                // No certificate has that name.
+                let name = &self.record.username;
+                log::warn!("the user {name} is bound to no valid peer name: {error}");
+                None
+            }
+        }
+    }
+
+    /// Whether the other is the same user with the same rights. What was only noted of logins does
+    /// not matter.
+    #[must_use]
+    pub fn has_same_rights(&self, other: &Self) -> bool {
+        let rights = |user: &Self| {
+            let record = &user.record;
+            (record.is_disabled, record.created_at, record.bound_peer.clone(), user.times_disabled)
+        };
+        self.record.username == other.record.username
+            && self.password_hash == other.password_hash
+            && rights(self) == rights(other)
+    }
+}
+
+impl fmt::Debug for StoredUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredUser")
+            .field("record", &self.record)
+            .field("times_disabled", &self.times_disabled)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an import did, in numbers of users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Users who were not there.
+    pub added: usize,
+    /// Users who were there with the same rights. They stay as they are.
+    pub unchanged: usize,
+    /// Users who were there with other rights, and have those of the import now.
+    pub overwritten: usize,
+}
+
+/// What an import has to write. A store makes it of the users it has, within the transaction that
+/// writes.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ImportPlan<'a> {
+    /// Users to add, in this order.
+    pub add: Vec<&'a StoredUser>,
+    /// Users whose rights are to be replaced.
+    pub overwrite: Vec<&'a StoredUser>,
+    /// How many stay as they are.
+    pub unchanged: usize,
+}
+
+impl<'a> ImportPlan<'a> {
+    /// Compares the users to import with those that are there.
+    ///
+    /// # Errors
+    /// [`StoreError::Differs`](crate::StoreError::Differs) if users are there with other rights and
+    /// are not to be overwritten.
+    pub fn new(
+        import: &'a [StoredUser],
+        there: &[StoredUser],
+        may_overwrite: bool,
+    ) -> Result<Self, crate::StoreError> {
+        let there: HashMap<_, _> = there.iter().map(|user| (&user.record.username, user)).collect();
+        let mut plan = Self { add: Vec::new(), overwrite: Vec::new(), unchanged: 0 };
+        for user in import {
+            match there.get(&user.record.username) {
+                None => plan.add.push(user),
+                Some(same) if same.has_same_rights(user) => plan.unchanged += 1,
+                Some(_) => plan.overwrite.push(user),
+            }
+        }
+        if !plan.overwrite.is_empty() && !may_overwrite {
+            let usernames =
+                plan.overwrite.iter().map(|user| user.record.username.clone()).collect();
+            return Err(crate::StoreError::Differs { usernames });
+        }
+        Ok(plan)
+    }
+
+    /// The numbers of the plan.
+    #[must_use]
+    pub fn imported(&self) -> Imported {
+        Imported {
+            added: self.add.len(),
+            unchanged: self.unchanged,
+            overwritten: self.overwrite.len(),
         }
     }
 }

@@ -8,17 +8,15 @@ use std::path::Path;
 
 use ipc_base::PeerName;
 use ipc_protocol::Fingerprint;
-use ipc_protocol::{to_nfc, to_nfd};
 use ipc_sqlite::{Database, DatabaseError, Immutable, Schema};
-use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use zeroize::Zeroizing;
+use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::hashing::{CredentialVersion, Hasher, Verdict};
-use crate::username::{printable, unescaped};
+use crate::hashing::{CredentialVersion, Hasher};
+use crate::username::{names_meant, printable};
 use crate::{
-    BoxFuture, CurrentUser, LoginTally, Options, Password, PeerSighting, StoreError, UserRecord,
-    UserStore, Username,
+    BoxFuture, CurrentUser, ImportPlan, Imported, LoginTally, Options, Password, PeerSighting,
+    StoreError, StoredUser, UserRecord, UserStore, Username,
 };
 
 /// The tables of a user database. Logins are short and read one row each, so the default number of
@@ -154,21 +152,6 @@ impl SqliteUserStore {
         Options::default().create(path).await
     }
 
-    /// Closes the file when all running calls are done; later calls fail. SQLite then removes its
-    /// `-wal` and `-shm`, unless other processes have the file open. Dropping the store without
-    /// closing it loses nothing: every change that was reported as done is in the database file
-    /// itself, so that a copy of it alone has the change.
-    pub fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            match &self.database {
-                // The callers were told about errors of the file, and every change that was
-                // reported as done is in it.
-                Source::Writable(database) => drop(database.close().await),
-                Source::ReadOnly(database) => database.close().await,
-            }
-        })
-    }
-
     fn failed(&self, error: sqlx::Error) -> StoreError {
         self.database.error(error).into()
     }
@@ -180,52 +163,49 @@ impl SqliteUserStore {
         }
     }
 
-    /// The user as the file has it: its name may be stored in another normal form than the one it
-    /// is compared in. Where there are both, the one that could be added here counts.
-    async fn stored(&self, username: &Username) -> Result<Option<StoredUser>, StoreError> {
+    /// The user as the file has it, and the name as it is stored: it may be in another normal form
+    /// than the one it is compared in. Where there are both, the one that could be added here
+    /// counts.
+    async fn stored(
+        &self,
+        username: &Username,
+    ) -> Result<Option<(String, StoredUser)>, StoreError> {
         // A deleted user must not stay in because the file that is read from is no longer the one
         // that is there.
         self.database.check_file()?;
-        // As bytes: another program may have stored its hashes as such, and one that is no text is
-        // none of bcrypt's.
-        let select = if self.database.is_of_version_1() {
-            "SELECT username, CAST(password_hash AS BLOB), 0, 0, NULL
-             FROM users WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1"
-        } else {
-            "SELECT username, CAST(password_hash AS BLOB), disabled <> 0, times_disabled,
-                CAST(bound_peer AS TEXT)
-             FROM users WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1"
-        };
-        sqlx::query(select)
+        let select = self.select("WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1");
+        let row = sqlx::query(select)
             .bind(username.as_str())
             .bind(username.to_nfd())
-            .try_map(|row: SqliteRow| {
-                let hash = String::from_utf8(row.try_get::<Vec<u8>, _>(1)?).unwrap_or_default();
-                Ok(StoredUser {
-                    name: row.try_get(0)?,
-                    hash: Zeroizing::new(hash),
-                    is_disabled: row.try_get(2)?,
-                    times_disabled: row.try_get(3)?,
-                    bound_peer: row.try_get(4)?,
-                })
-            })
             .fetch_optional(self.database.readers())
             .await
-            .map_err(|error| self.failed(error))
+            .map_err(|error| self.failed(error))?;
+        let Some(row) = row else { return Ok(None) };
+        let read = || Ok((row.try_get::<String, _>(0)?, stored_user(username.clone(), &row)?));
+        read().map(Some).map_err(|error| self.failed(error))
+    }
+
+    /// The statement that reads users with these conditions, as [`stored_user`] takes them.
+    fn select(&self, conditions: &'static str) -> AssertSqlSafe<String> {
+        // Names and hashes as bytes: another program may have stored them as such, and a hash that
+        // is no text is none of bcrypt's.
+        let columns = if self.database.is_of_version_1() {
+            "NULL, NULL, 0, 0, 0, NULL"
+        } else {
+            "created_at, last_login_at, failed_logins, disabled <> 0, times_disabled,
+                CAST(bound_peer AS TEXT)"
+        };
+        AssertSqlSafe(format!(
+            "SELECT username, CAST(username AS BLOB), typeof(username) = 'text',
+                CAST(password_hash AS BLOB), {columns}
+             FROM users {conditions}"
+        ))
     }
 
     /// All users that can log in, in the order in which they were added.
-    async fn records(&self) -> Result<Vec<UserRecord>, StoreError> {
+    async fn users(&self) -> Result<Vec<StoredUser>, StoreError> {
         self.database.check_file()?;
-        let select = if self.database.is_of_version_1() {
-            "SELECT CAST(username AS BLOB), typeof(username) = 'text', NULL, NULL, 0, 0, NULL
-             FROM users ORDER BY id"
-        } else {
-            "SELECT CAST(username AS BLOB), typeof(username) = 'text', created_at, last_login_at,
-                failed_logins, disabled <> 0, CAST(bound_peer AS TEXT)
-             FROM users ORDER BY id"
-        };
-        let rows = sqlx::query(select)
+        let rows = sqlx::query(self.select("ORDER BY id"))
             .fetch_all(self.database.readers())
             .await
             .map_err(|error| self.failed(error))?;
@@ -233,17 +213,10 @@ impl SqliteUserStore {
         let mut left_out = Vec::new();
         for row in &rows {
             let mut read = || {
-                let name = row.try_get::<Vec<u8>, _>(0)?;
+                let name = row.try_get::<Vec<u8>, _>(1)?;
                 let name = String::from_utf8_lossy(&name);
                 match Username::parse_existing(&*name) {
-                    Ok(username) if row.try_get(1)? => users.push(UserRecord {
-                        username,
-                        created_at: row.try_get::<Option<i64>, _>(2)?.map(secs),
-                        last_login_at: row.try_get::<Option<i64>, _>(3)?.map(secs),
-                        failed_logins: secs(row.try_get(4)?),
-                        is_disabled: row.try_get(5)?,
-                        bound_peer: row.try_get(6)?,
-                    }),
+                    Ok(username) if row.try_get(2)? => users.push(stored_user(username, row)?),
                     _ => left_out.push(format!("`{}`", printable(&name))),
                 }
                 Ok(())
@@ -273,9 +246,9 @@ impl SqliteUserStore {
     ) -> Result<(), StoreError> {
         let unknown = || StoreError::Unknown { username: username.to_string() };
         self.database.writable()?;
-        let stored = self.stored(username).await?.ok_or_else(unknown)?;
+        let (name, _) = self.stored(username).await?.ok_or_else(unknown)?;
         let mut values = values.to_vec();
-        values.push(stored.name.into());
+        values.push(name.into());
         match self.write(statement, &values).await {
             Ok(0) => Err(unknown()),
             Ok(_) => Ok(()),
@@ -328,22 +301,16 @@ impl SqliteUserStore {
     }
 }
 
-/// A user as the file has it.
-struct StoredUser {
-    name: String,
-    hash: Zeroizing<String>,
-    is_disabled: bool,
-    times_disabled: i64,
-    bound_peer: Option<String>,
-}
-
-impl StoredUser {
-    fn version(&self) -> CredentialVersion {
-        match self.times_disabled {
-            0 => CredentialVersion::of_hash(&self.hash),
-            times => CredentialVersion::of_hash(&Zeroizing::new(format!("{} {times}", *self.hash))),
-        }
-    }
+/// A user of a row of [`SqliteUserStore::select`].
+fn stored_user(username: Username, row: &SqliteRow) -> Result<StoredUser, sqlx::Error> {
+    let mut record = UserRecord::new(username);
+    let hash = String::from_utf8(row.try_get::<Vec<u8>, _>(3)?).unwrap_or_default();
+    record.created_at = row.try_get::<Option<i64>, _>(4)?.map(secs);
+    record.last_login_at = row.try_get::<Option<i64>, _>(5)?.map(secs);
+    record.failed_logins = secs(row.try_get(6)?);
+    record.is_disabled = row.try_get(7)?;
+    record.bound_peer = row.try_get(9)?;
+    Ok(StoredUser::new(record, hash, secs(row.try_get(8)?)))
 }
 
 /// A value of a statement.
@@ -485,11 +452,7 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             // SQLite distinguishes a name stored as bytes from the same name stored as text.
             let delete = "DELETE FROM users WHERE username = ?1 OR username = CAST(?1 AS BLOB)";
-            // Tries the name unchanged, then in the other normal forms, then unescaped, for a name
-            // that cannot be typed.
-            let mut names = vec![username.to_owned(), to_nfc(username), to_nfd(username)];
-            names.extend(unescaped(username));
-            for name in names {
+            for name in names_meant(username) {
                 match self.write(delete, &[name.into()]).await {
                     Ok(0) => {}
                     Ok(_) => return Ok(()),
@@ -502,12 +465,90 @@ impl UserStore for SqliteUserStore {
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
         Box::pin(async move {
-            Ok(self.records().await?.into_iter().map(|record| record.username).collect())
+            Ok(self.users().await?.into_iter().map(|user| user.record.username).collect())
         })
     }
 
     fn list_long(&self) -> BoxFuture<'_, Result<Vec<UserRecord>, StoreError>> {
-        Box::pin(self.records())
+        Box::pin(
+            async move { Ok(self.users().await?.into_iter().map(|user| user.record).collect()) },
+        )
+    }
+
+    fn export(&self) -> BoxFuture<'_, Result<Vec<StoredUser>, StoreError>> {
+        Box::pin(async move {
+            let mut users: Vec<StoredUser> = Vec::new();
+            for user in self.users().await? {
+                // Two spellings of one name are one user, with the rights that a login finds.
+                match users.iter().position(|other| other.record.username == user.record.username) {
+                    None => users.push(user),
+                    Some(at) => {
+                        if let Some((_, found)) = self.stored(&user.record.username).await? {
+                            users[at] = found;
+                        }
+                    }
+                }
+            }
+            Ok(users)
+        })
+    }
+
+    fn import<'a>(
+        &'a self,
+        users: &'a [StoredUser],
+        may_overwrite: bool,
+    ) -> BoxFuture<'a, Result<Imported, StoreError>> {
+        const ADD: &str = "INSERT INTO users (username, password_hash, created_at, last_login_at,
+            failed_logins, disabled, times_disabled, bound_peer) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        const OVERWRITE: &str = "UPDATE users SET password_hash = ?2, created_at = ?3,
+            disabled = ?6, times_disabled = ?7, bound_peer = ?8 WHERE username = ?1";
+        Box::pin(async move {
+            self.database.writable()?;
+            let there = self.export().await?;
+            let plan = ImportPlan::new(users, &there, may_overwrite)?;
+            let mut statements = Vec::new();
+            let values = |name: String, user: &StoredUser| {
+                let record = &user.record;
+                let time = |secs: Option<u64>| secs.map_or(Value::Text(None), number);
+                vec![
+                    name.into(),
+                    user.password_hash().into(),
+                    time(record.created_at),
+                    time(record.last_login_at),
+                    number(record.failed_logins),
+                    Value::Number(record.is_disabled.into()),
+                    number(user.times_disabled),
+                    Value::Text(record.bound_peer.clone()),
+                ]
+            };
+            for user in &plan.add {
+                let name = user.record.username.as_str().to_owned();
+                statements.push((ADD, values(name, user)));
+            }
+            for user in &plan.overwrite {
+                let stored = self.stored(&user.record.username).await?;
+                let name =
+                    stored.map_or(user.record.username.as_str().to_owned(), |(name, _)| name);
+                statements.push((OVERWRITE, values(name, user)));
+            }
+            self.note(&statements).await?;
+            let _written = self.database.writable()?.write_back().await;
+            Ok(plan.imported())
+        })
+    }
+
+    /// SQLite then removes its `-wal` and `-shm`, unless other processes have the file open.
+    /// Dropping the store without closing it loses nothing: every change that was reported as done
+    /// is in the database file itself, so that a copy of it alone has the change.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            match &self.database {
+                // The callers were told about errors of the file, and every change that was
+                // reported as done is in it.
+                Source::Writable(database) => drop(database.close().await),
+                Source::ReadOnly(database) => database.close().await,
+            }
+        })
     }
 
     fn verify<'a>(
@@ -517,28 +558,10 @@ impl UserStore for SqliteUserStore {
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
         Box::pin(async move {
             let stored = match Username::parse_existing(username) {
-                Ok(username) => self.stored(&username).await?,
+                Ok(username) => self.stored(&username).await?.map(|(_, user)| user),
                 Err(_) => None,
             };
-            let granted = stored.as_ref().map(|user| (user.version(), user.is_disabled));
-            let verdict = self.hasher.verify(stored.map(|user| user.hash), password).await?;
-            match (verdict, granted) {
-                // Only now: the time must not tell that the user is disabled. Only somebody who
-                // knows the password gets this into the log.
-                (Verdict::Right, Some((_, true))) => {
-                    log::info!("the user {} is disabled: login refused", printable(username));
-                    Ok(None)
-                }
-                (Verdict::Right, granted) => Ok(granted.map(|(version, _)| version)),
-                (Verdict::Wrong, _) => Ok(None),
-                (Verdict::UnreadableHash, _) => {
-                    log::warn!(
-                        "the stored password hash of user {} is not a bcrypt hash: set a new password",
-                        printable(username)
-                    );
-                    Ok(None)
-                }
-            }
+            self.hasher.check(username, stored.as_ref(), password).await
         })
     }
 
@@ -562,21 +585,9 @@ impl UserStore for SqliteUserStore {
         &'a self,
         username: &'a Username,
     ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>> {
-        Box::pin(async move {
-            let Some(stored) = self.stored(username).await?.filter(|user| !user.is_disabled) else {
-                return Ok(None);
-            };
-            let user = CurrentUser::new(stored.version());
-            match stored.bound_peer.as_deref().map(PeerName::parse) {
-                None => Ok(Some(user)),
-                Some(Ok(peer)) => Ok(Some(user.bound_to(peer))),
-                Some(Err(error)) => {
-                    // No certificate has that name.
-                    log::warn!("the user {username} is bound to no valid peer name: {error}");
-                    Ok(None)
-                }
-            }
-        })
+        Box::pin(
+            async move { Ok(self.stored(username).await?.and_then(|(_, user)| user.current())) },
+        )
     }
 
     fn disable<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use ipc_base::PeerName;
 
 use crate::{
-    CredentialVersion, CurrentUser, LoginTally, Password, PeerSighting, StoreError, UserRecord,
-    Username,
+    CredentialVersion, CurrentUser, Imported, LoginTally, Password, PeerSighting, StoreError,
+    StoredUser, UserRecord, Username,
 };
 
 /// A boxed future that is `Send`, so that [`UserStore`] can be a trait object.
@@ -232,6 +232,37 @@ pub trait UserStore: Send + Sync + 'static {
     /// As [`StoreError`] lists them.
     fn peers(&self) -> BoxFuture<'_, Result<Vec<PeerSighting>, StoreError>> {
         unsupported()
+    }
+
+    /// All users with their hashes, in the order in which they were added, for
+    /// [`import`](Self::import) into another store. Entries that [`list`](Self::list) omits are
+    /// omitted.
+    ///
+    /// # Errors
+    /// As [`StoreError`] lists them.
+    fn export(&self) -> BoxFuture<'_, Result<Vec<StoredUser>, StoreError>> {
+        unsupported()
+    }
+
+    /// Takes users as another store has them: hashes, rights, dates. All of them or, on an error,
+    /// none. Their sessions go on. Users who are there with the same rights stay as they are; if
+    /// one is there with other rights, `may_overwrite` decides.
+    ///
+    /// # Errors
+    /// [`StoreError::Differs`]; others as [`StoreError`] lists them.
+    fn import<'a>(
+        &'a self,
+        users: &'a [StoredUser],
+        may_overwrite: bool,
+    ) -> BoxFuture<'a, Result<Imported, StoreError>> {
+        let _ = (users, may_overwrite);
+        unsupported()
+    }
+
+    /// Closes files and connections when all running calls are done; later calls fail. Does nothing
+    /// by default.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
 

@@ -86,6 +86,16 @@ fn is_unseen(character: char) -> bool {
     ) || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
+/// The names that somebody who wants to delete an entry may mean by what was typed: that itself,
+/// its normal forms, and what its escapes stand for. In this order, the first that is there is
+/// meant.
+#[must_use]
+pub fn names_meant(presented: &str) -> Vec<String> {
+    let mut names = vec![presented.to_owned(), to_nfc(presented), to_nfd(presented)];
+    names.extend(unescaped(presented));
+    names
+}
+
 /// Reverses the escapes of [`printable`]; `None` if there is none, or one that `printable` does not
 /// make.
 pub(crate) fn unescaped(shown: &str) -> Option<String> {

@@ -72,7 +72,11 @@ pub(crate) fn parse(
         }
         // The user asked for the help or the version.
         Err(error) => {
-            return Ok(Invocation { home: None, action: Action::Help(error.render().to_string()) });
+            return Ok(Invocation {
+                home: None,
+                users_db: None,
+                action: Action::Help(error.render().to_string()),
+            });
         }
     };
     let Some((name, options)) = matches.subcommand() else {
@@ -82,7 +86,10 @@ pub(crate) fn parse(
         "init" if options.get_flag("run") => {
             Some(Action::Init { force: options.get_flag("force") })
         }
-        "certs" => certs_action(&command, options)?,
+        "certs" => {
+            refuse_users_db_without_list(&command, "certs", options)?;
+            certs_action(&command, options)?
+        }
         "users" => users(&command, options)?.map(Action::Users),
         "test" => test(&command, options)?.map(Action::Test),
         "serve" => Some(Action::Serve(serve(&command, options)?)),
@@ -90,13 +97,20 @@ pub(crate) fn parse(
         "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(options).map(Action::Dead),
         "enrol" => enrol(&command, options)?.map(Action::Enrol),
-        "keys" => keys(options).map(Action::Keys),
+        "keys" => {
+            refuse_users_db_without_list(&command, "keys", options)?;
+            keys(options).map(Action::Keys)
+        }
         "doctor" => Some(Action::Doctor(doctor(options))),
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
     match action {
-        Some(action) => Ok(Invocation { home: home(options), action }),
+        Some(action) => {
+            // Commands that have nothing to do with users do not know the option.
+            let users_db = options.try_get_one::<String>("usersDb").ok().flatten().cloned();
+            Ok(Invocation { home: home(options), users_db: users_db.map(Zeroizing::new), action })
+        }
         None => Err(UsageError::without_action(
             Some(missing_action(name)),
             &help_of(&mut command, name),
@@ -110,7 +124,7 @@ fn missing_action(name: &str) -> &'static str {
         "init" => "'--init' does nothing without '--run'",
         "certs" => "'--certs' needs '--name <NAME>', '--list', '--renew' or '--revoke <NAME>'",
         "users" => {
-            "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind' or '--unbind'"
+            "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind', '--unbind' or '--copyTo'"
         }
         "test" => "'--test' does nothing without '--run'",
         "enrol" => "'--enrol' needs '--create', '--accept <FILE>', '--list' or '--cancel <NAME>'",
@@ -161,6 +175,19 @@ fn refuse_lone(
         |id| command.get_arguments().find(|option| option.get_id() == id).map(ToString::to_string);
     let (given, needed) = (shown(given).unwrap_or_default(), shown(needed).unwrap_or_default());
     Err(UsageError::new(&format!("'{given}' needs '{needed}'"), None, &usage_of(command)))
+}
+
+/// Only the lists of these commands have to do with users.
+fn refuse_users_db_without_list(
+    command: &Command,
+    name: &str,
+    options: &ArgMatches,
+) -> Result<(), UsageError> {
+    if options.get_flag("list") || !options.contains_id("usersDb") {
+        return Ok(());
+    }
+    let command = command.find_subcommand(name).expect("it is defined here");
+    Err(UsageError::new("'--usersDb <URL>' needs '--list'", None, &usage_of(command)))
 }
 
 fn certs_action(command: &Command, options: &ArgMatches) -> Result<Option<Action>, UsageError> {
@@ -220,6 +247,8 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
     let users = Users {
         long: options.get_flag("long"),
         account,
+        copy_to: text(options, "copyTo")
+            .map(|url| (Zeroizing::new(url), options.get_flag("force"))),
         add: options.get_flag("add"),
         list: options.get_flag("list"),
         change: options.get_flag("change"),
@@ -254,6 +283,10 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
         let users = command.find_subcommand("users").expect("it is defined here");
         return Err(UsageError::new(&what, None, &usage_of(users)));
     }
+    if options.get_flag("force") && users.copy_to.is_none() {
+        let users = command.find_subcommand("users").expect("it is defined here");
+        return Err(UsageError::new("'--force' needs '--copyTo <URL>'", None, &usage_of(users)));
+    }
     if users.long && !users.list {
         let users = command.find_subcommand("users").expect("it is defined here");
         return Err(UsageError::new("'--long' needs '--list'", None, &usage_of(users)));
@@ -263,6 +296,7 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
         || users.change
         || users.verify
         || users.delete
+        || users.copy_to.is_some()
         || users.account.is_some();
     Ok(is_any.then_some(users))
 }

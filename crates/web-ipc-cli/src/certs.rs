@@ -48,12 +48,15 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
 }
 
 /// Lists the certificates, of a client's directory too.
-pub(crate) fn list(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
-    let home = Home::open_client(locate(explicit_home)?)?;
+pub(crate) fn list(
+    explicit_home: Option<&Path>,
+    users_db: Option<&str>,
+) -> Result<Verdict, Failure> {
+    let home = Home::open_client(locate(explicit_home)?)?.with_users_url(users_db);
     let now_secs = InitOptions::now().now_secs;
     let list = list_certificates(&home)?;
     // A client's home has no users, and nobody logs in there.
-    let peers = match home.users_db().is_file() {
+    let peers = match home.users_db().is_file() || home.users_url()?.is_some() {
         true => users(&home)?.peers()?,
         false => Vec::new(),
     };

@@ -28,8 +28,15 @@ use crate::{addresses, password};
 const CODE_VARIABLE: &str = "WEB_IPC_CODE";
 
 /// Does what was asked for.
-pub(crate) fn run(explicit_home: Option<&Path>, enrol: &Enrol) -> Result<Verdict, Failure> {
-    let home = || Ok::<_, Failure>(Home::open_as_configured(locate(explicit_home)?)?);
+pub(crate) fn run(
+    explicit_home: Option<&Path>,
+    users_db: Option<&str>,
+    enrol: &Enrol,
+) -> Result<Verdict, Failure> {
+    let home = || {
+        let home = Home::open_as_configured(locate(explicit_home)?)?;
+        Ok::<_, Failure>(home.with_users_url(users_db))
+    };
     match enrol {
         Enrol::Create(request) => create(&home()?, request)?,
         Enrol::Accept(file) => accept(explicit_home, file.as_deref())?,

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ipc_home::{Home, HomeError, PeerName};
-use ipc_setup::{InitOptions, SetupError, init, to_ascii};
+use ipc_setup::{InitOptions, SetupError, init, init_with_users_in, to_ascii};
 
 use crate::error::Failure;
 
@@ -32,16 +32,21 @@ pub(crate) fn pair_name(home: &Home, name: String) -> Result<String, Failure> {
 /// The name of the pair that a new home has.
 const LOCALHOST: &str = "localhost";
 
-/// Opens the home at `path`. Makes it first if there is none.
-pub(crate) fn open_or_make(path: &Path) -> Result<Home, Failure> {
-    match Home::open_as_configured(path) {
+/// Opens the home at `path`. Makes it first if there is none. Its users are in `users_db`, if that
+/// is given.
+pub(crate) fn open_or_make(path: &Path, users_db: Option<&str>) -> Result<Home, Failure> {
+    let home = match Home::open_as_configured(path) {
         Err(HomeError::Missing { .. } | HomeError::Incomplete { .. }) => {
-            let made = init(path, &InitOptions::now())?;
+            let made = match users_db {
+                Some(url) => init_with_users_in(path, url, &InitOptions::now())?,
+                None => init(path, &InitOptions::now())?,
+            };
             log::info!("Made a web-ipc home: {}", made.home.root().display());
-            Ok(made.home)
+            made.home
         }
-        opened => Ok(opened?),
-    }
+        opened => opened?,
+    };
+    Ok(home.with_users_url(users_db))
 }
 
 /// Opens the home at `path` for a client. A client with a user of its own needs no `admin.cred`: a

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ipc_home::{Home, locate};
 use ipc_inbox::Inbox;
-use ipc_setup::{InitOptions, Initialised, Outcome, init};
+use ipc_setup::{InitOptions, Initialised, Outcome, init, init_with_users_in};
 
 use crate::error::{Failure, Verdict};
 use crate::out::print_line;
@@ -12,12 +12,20 @@ use crate::shell::{command, shell_quoted};
 use crate::signals;
 
 /// Makes the home, or completes it. Prints what was done.
-pub(crate) fn run(explicit_home: Option<&Path>, force: bool) -> Result<Verdict, Failure> {
+pub(crate) fn run(
+    explicit_home: Option<&Path>,
+    users_db: Option<&str>,
+    force: bool,
+) -> Result<Verdict, Failure> {
     let path = locate(explicit_home)?;
     if force {
         tell_what_waits(&Home::at(&path));
     }
-    let made = init(&path, &InitOptions { force, ..InitOptions::now() })?;
+    let options = InitOptions { force, ..InitOptions::now() };
+    let made = match users_db {
+        Some(url) => init_with_users_in(&path, url, &options)?,
+        None => init(&path, &options)?,
+    };
     tell(&made, explicit_home)?;
     Ok(Verdict::Done)
 }
@@ -67,12 +75,20 @@ fn tell(made: &Initialised, explicit_home: Option<&Path>) -> Result<(), Failure>
         Outcome::Created => print_line(format_args!("Made a web-ipc home: {root}"))?,
         Outcome::Completed => print_line(format_args!("Completed the web-ipc home: {root}"))?,
     }
+    let users = match made.home.users_url()? {
+        Some(_) => {
+            "  users.url             where the users are; ipc-admin's password is in admin.cred alone"
+        }
+        None => {
+            "  users.db              the user ipc-admin, with a password that only admin.cred has"
+        }
+    };
     for line in [
         "  envelope.keys         the key that seals messages",
         "  session.key           the server's own key",
         "  web-ipc-ca.crt, .key  the certificate authority",
         "  localhost.crt, .key   a certificate for both ends",
-        "  users.db              the user ipc-admin, with a password that only admin.cred has",
+        users,
     ] {
         print_line(format_args!("{line}"))?;
     }

@@ -11,8 +11,12 @@ use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line};
 
 /// Does what was asked for.
-pub(crate) fn run(explicit_home: Option<&Path>, keys: Keys) -> Result<Verdict, Failure> {
-    let home = Home::open_as_configured(locate(explicit_home)?)?;
+pub(crate) fn run(
+    explicit_home: Option<&Path>,
+    users_db: Option<&str>,
+    keys: Keys,
+) -> Result<Verdict, Failure> {
+    let home = Home::open_as_configured(locate(explicit_home)?)?.with_users_url(users_db);
     let now_secs = InitOptions::now().now_secs;
     match keys {
         Keys::List => {

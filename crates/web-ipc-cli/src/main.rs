@@ -63,8 +63,9 @@ fn command() -> ExitCode {
         Action::Request(request) => request.target.log_level,
         _ => None,
     });
-    let Invocation { home, action } = invocation;
-    match run(home.as_deref(), action) {
+    let Invocation { home, users_db, action } = invocation;
+    let users_db = users_db.as_ref().map(|url| url.as_str());
+    match run(home.as_deref(), users_db, action) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Refused) => ExitCode::FAILURE,
         Ok(Verdict::Interrupted(signal)) => ExitCode::from(signal.status()),
@@ -77,24 +78,24 @@ fn command() -> ExitCode {
     }
 }
 
-fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
+fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Verdict, Failure> {
     stdio::check()?;
     match action {
         Action::Help(help) => out::print(&help).map(|()| Verdict::Done),
-        Action::Init { force } => init::run(home, force),
+        Action::Init { force } => init::run(home, users_db, force),
         Action::Certs(certs) => certs::run(home, &certs),
-        Action::ListCertificates => certs::list(home),
+        Action::ListCertificates => certs::list(home, users_db),
         Action::Revoke(which) => certs::revoke(home, &which),
         Action::Renew(which) => certs::renew(home, &which),
         Action::RotateAuthority => certs::rotate(home),
         Action::DropOldAuthority { force } => certs::drop_old(home, force),
-        Action::Users(users) => users::run(home, users),
-        Action::Test(test) => selftest::run(home, test),
-        Action::Serve(serve) => serve::run(home, &serve),
+        Action::Users(users) => users::run(home, users_db, users),
+        Action::Test(test) => selftest::run(home, users_db, test),
+        Action::Serve(serve) => serve::run(home, users_db, &serve),
         Action::Send(sending) => send::run(home, &sending),
         Action::Request(asking) => send::request(home, &asking),
-        Action::Enrol(enrol) => enrol::run(home, &enrol),
-        Action::Keys(keys) => keys::run(home, keys),
+        Action::Enrol(enrol) => enrol::run(home, users_db, &enrol),
+        Action::Keys(keys) => keys::run(home, users_db, keys),
         Action::Backup { out } => backup::run(home, &out),
         Action::Doctor(doctor) => doctor::run(home, &doctor),
         Action::Dead(letters) => dead::run(home, &letters),

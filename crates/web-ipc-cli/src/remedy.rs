@@ -41,6 +41,7 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
             "copy {} alone into an empty directory, and give that with --home DIR",
             shell_quoted(path)
         ),
+        Remedy::CopyUsersToDatabase => format!("{} first", run("--users --copyTo URL")),
         Remedy::FixPermissions { paths, change } => chmod(paths, *change),
         Remedy::ChangeOwner { .. } => {
             "give it to the user who owns the home, with chown".to_owned()

@@ -13,6 +13,7 @@ use futures_util::future::{Either, select};
 use ipc_client::{Client, SendError};
 use ipc_home::{ADMIN_USERNAME, Home, locate};
 use ipc_server::{Inbox, Server};
+use ipc_setup::user_store;
 use serde_json::json;
 
 use crate::args::Test;
@@ -25,9 +26,13 @@ use crate::signals::{self, EndSignal, EndSignals};
 use crate::testuser::TestUser;
 
 /// Starts both ends, sends, checks, and stops. A signal stops it early, but in good order.
-pub(crate) fn run(explicit_home: Option<&Path>, mut test: Test) -> Result<Verdict, Failure> {
+pub(crate) fn run(
+    explicit_home: Option<&Path>,
+    users_db: Option<&str>,
+    mut test: Test,
+) -> Result<Verdict, Failure> {
     let name = peer_name(&test.name)?;
-    let home = home::open_or_make(&locate(explicit_home)?)?;
+    let home = home::open_or_make(&locate(explicit_home)?, users_db)?;
     let name = home::pair_name(&home, name)?;
     let login = password::login(test.user.take(), test.password.take())?;
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
@@ -60,6 +65,8 @@ async fn both_ends(
         );
         credentials = Some((user.name.clone(), user.password.clone()));
         server = server.users(user);
+    } else if home.users_url()?.is_some() {
+        server = server.users(user_store(home).await?);
     }
     let server = server.start().await?;
     let port = server.address().port();

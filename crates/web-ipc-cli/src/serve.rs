@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ipc_home::{Home, PeerName, locate};
 use ipc_server::{Inbox, InboxChoice, Server};
-use ipc_setup::{HomeIssuer, SetupError};
+use ipc_setup::{HomeIssuer, SetupError, user_store};
 
 use crate::args::{InboxKind, Serve};
 use crate::error::{Failure, Verdict};
@@ -58,9 +58,13 @@ async fn follow_first(home: Home) {
 }
 
 /// Serves until a signal stops it, or the reader of its lines goes away.
-pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict, Failure> {
+pub(crate) fn run(
+    explicit_home: Option<&Path>,
+    users_db: Option<&str>,
+    serve: &Serve,
+) -> Result<Verdict, Failure> {
     let name = peer_name(&serve.name)?;
-    let home = home::open_or_make(&locate(explicit_home)?)?;
+    let home = home::open_or_make(&locate(explicit_home)?, users_db)?;
     let name = home::pair_name(&home, name)?;
     let certified =
         PeerName::parse(&name).map_err(|source| SetupError::Name { name: name.clone(), source })?;
@@ -84,7 +88,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             }
         };
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));
-        let server = Server::builder(&home)
+        let mut server = Server::builder(&home)
             .name(name)
             .certificate_issuer(Arc::new(issuer))
             .bind(serve.address)
@@ -92,9 +96,11 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             .inbox(inbox)
             .raise_open_files_limit()
             // `Serving` ends the stop in time. The server's own limit must not come before.
-            .stop_timeout(stop_within + CONNECTIONS_WAIT)
-            .start()
-            .await?;
+            .stop_timeout(stop_within + CONNECTIONS_WAIT);
+        if home.users_url()?.is_some() {
+            server = server.users(user_store(&home).await?);
+        }
+        let server = server.start().await?;
         if home.node_settings()?.is_some() {
             tokio::spawn(follow_first(home.clone()));
         }

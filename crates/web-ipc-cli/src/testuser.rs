@@ -6,10 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use ipc_home::{ADMIN_USERNAME, Home};
-use ipc_setup::SetupError;
+use ipc_setup::{SetupError, user_store};
 use ipc_store::{
-    BoxFuture, CredentialVersion, CurrentUser, LoginTally, Password, PeerSighting, SqliteUserStore,
-    StoreError, UserStore, Username,
+    BoxFuture, CredentialVersion, CurrentUser, LoginTally, Password, PeerSighting, StoreError,
+    UserStore, Username,
 };
 use zeroize::Zeroizing;
 
@@ -20,14 +20,13 @@ pub(crate) struct TestUser {
     pub(crate) name: String,
     pub(crate) password: Zeroizing<String>,
     version: CredentialVersion,
-    users: SqliteUserStore,
+    users: Arc<dyn UserStore>,
 }
 
 impl TestUser {
     /// Makes the temporary user, unless the home still has its admin.
     pub(crate) async fn unless_admin_is_there(home: &Home) -> Result<Option<Arc<Self>>, Failure> {
-        let users =
-            SqliteUserStore::open(home.users_db_checked()?).await.map_err(SetupError::from)?;
+        let users = user_store(home).await?;
         let admin = Username::parse(ADMIN_USERNAME).expect("a name like others");
         if users.current(&admin).await.map_err(SetupError::from)?.is_some() {
             users.close().await;

@@ -15,15 +15,17 @@ use zeroize::Zeroizing;
 
 use crate::args::{self, AccountChange};
 use crate::error::{Failure, Verdict};
-use crate::out::{print_line, printable};
+use crate::out::{counted, print_line, printable};
 use crate::password::{self, Prompt};
+use crate::shell::command;
 
 /// Does the action that was asked for.
 pub(crate) fn run(
     explicit_home: Option<&Path>,
+    users_db: Option<&str>,
     arguments: args::Users,
 ) -> Result<Verdict, Failure> {
-    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let home = Home::open_as_configured(locate(explicit_home)?)?.with_users_url(users_db);
     warn_of_what_is_left_out(&arguments);
     // Before the database is opened, so that it is not open while somebody types.
     let prompt = if arguments.add || arguments.change { Prompt::Twice } else { Prompt::Once };
@@ -49,6 +51,9 @@ pub(crate) fn run(
     if arguments.add {
         let Some((user, password)) = credentials else { return credentials_required() };
         return add(&users, user, password);
+    }
+    if let Some((url, may_overwrite)) = &arguments.copy_to {
+        return copy_to(&users, url, *may_overwrite, explicit_home);
     }
     if let Some(change) = arguments.account {
         return change_account(&users, change, user.as_deref());
@@ -93,6 +98,31 @@ fn long(record: &UserRecord) -> String {
         record.bound_peer.as_deref().map_or("any".into(), printable),
         if record.is_disabled { "disabled" } else { "enabled" },
     )
+}
+
+/// Copies all users to another database. The URL is not printed: it may have a password in it.
+fn copy_to(
+    users: &ipc_setup::Users,
+    url: &str,
+    may_overwrite: bool,
+    explicit_home: Option<&Path>,
+) -> Result<Verdict, Failure> {
+    let copied = match users.copy_to(url, may_overwrite) {
+        Err(SetupError::Store(error @ StoreError::Differs { .. })) => {
+            let remedy = Remedy::act("see who is right; with --force those there are overwritten");
+            return Err(Failure::of(&error, Some(remedy)).while_doing("Nobody was copied"));
+        }
+        copied => copied?,
+    };
+    print_line(format_args!(
+        "Copied: {} added, {} overwritten, {} there already",
+        counted(copied.added, "user"),
+        copied.overwritten,
+        copied.unchanged
+    ))?;
+    let next = command(explicit_home, "--init --run --usersDb URL");
+    log::info!("stop the servers of this home, then {next} makes it use that database");
+    Ok(Verdict::Done)
 }
 
 fn change_account(

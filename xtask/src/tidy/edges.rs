@@ -29,6 +29,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-protocol", &[]),
     ("ipc-sqlite", &["ipc-base"]),
     ("ipc-store", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
+    ("ipc-store-postgres", &["ipc-base", "ipc-protocol", "ipc-store"]),
     ("ipc-pki", &["ipc-base"]),
     ("ipc-home", &["ipc-base", "ipc-envelope"]),
     ("ipc-inbox", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
@@ -37,7 +38,18 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
         &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"],
     ),
     ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home"]),
-    ("ipc-setup", &["ipc-base", "ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
+    (
+        "ipc-setup",
+        &[
+            "ipc-base",
+            "ipc-envelope",
+            "ipc-home",
+            "ipc-store",
+            "ipc-store-postgres",
+            "ipc-pki",
+            "ipc-inbox",
+        ],
+    ),
     ("ipc-renewal", &["ipc-base", "ipc-home", "ipc-client", "ipc-setup"]),
     ("web-ipc", &["ipc-home", "ipc-server", "ipc-client", "ipc-setup", "ipc-renewal"]),
     (
@@ -71,16 +83,30 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Prefixes of package names that must not be in a library's tree, with the reason.
+/// Prefixes of package names that must not be in a library's tree, with the reason. `openssl` does
+/// not go without `openssl-sys`; `openssl-probe` only finds the system's certificates.
 const KEPT_OUT: &[(&str, &[&str], &str)] = &[
     (
         "ipc-client",
-        &["sqlx", "libsqlite3-sys", "openssl"],
+        &["sqlx", "libsqlite3-sys", "openssl-sys"],
         "a program that only sends builds neither a database nor OpenSSL",
     ),
-    ("ipc-server", &["openssl"], "a program that only receives must not build OpenSSL"),
-    ("web-ipc", &["openssl"], "only its feature `setup` makes certificates"),
+    ("ipc-server", &["openssl-sys"], "a program that only receives must not build OpenSSL"),
+    ("web-ipc", &["openssl-sys"], "only its feature `setup` makes certificates"),
 ];
+
+/// Packages that the command has only with a feature that is not on by default. Features of all
+/// members are one set in the graph of the workspace, so this looks at the tree of one package.
+const OPTIONAL: &[&str] = &["ipc-store-postgres", "sqlx-postgres"];
+
+/// Looks for optional packages among those that the command is built of, and returns the problems.
+pub(super) fn optional_problems(tree: &[String]) -> Vec<String> {
+    if !tree.iter().any(|name| name == "ipc-store") {
+        return vec!["the tree of the command has no ipc-store: it was not read".to_owned()];
+    }
+    let found = tree.iter().filter(|name| OPTIONAL.contains(&name.as_str()));
+    found.map(|name| format!("{name} is built into the command by default")).collect()
+}
 
 /// Compares the dependencies between members with `allowed`, and returns the problems.
 ///
@@ -225,6 +251,15 @@ mod tests {
         let graph =
             graph(&[("root", &["a"]), ("a", &["root"]), ("other", &["sqlx"]), ("sqlx", &[])]);
         assert!(kept_out_problems(&graph, "root", &["sqlx"], "why").is_empty());
+    }
+
+    #[test]
+    fn an_optional_package_in_the_tree_of_the_command_is_found_and_so_is_a_tree_that_is_none() {
+        let tree = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(optional_problems(&tree(&["ipc-store", "sqlx-sqlite"])).is_empty());
+        let found = optional_problems(&tree(&["ipc-store", "sqlx-postgres"]));
+        assert_eq!(found, ["sqlx-postgres is built into the command by default"]);
+        assert_eq!(optional_problems(&[]).len(), 1);
     }
 
     #[test]

@@ -88,6 +88,10 @@ fn checks() -> Result<Vec<Check>, String> {
             problems: edges::tree_problems(&graph),
         },
         Check {
+            name: "the command builds nothing of PostgreSQL unless asked to",
+            problems: edges::optional_problems(&cargo::tree_of("web-ipc-cli")?),
+        },
+        Check {
             name: "files of a crate do not name each other in circles",
             problems: targets.iter().flat_map(|target| circles::problems(&texts, target)).collect(),
         },

@@ -4,14 +4,14 @@ use std::fs;
 
 use ipc_store::{DatabaseError, StoreError, UserStore};
 
-use crate::support::{Place, name, names, password};
+use crate::support::{FilePlace, name, names, password};
 
 #[cfg(unix)]
 #[tokio::test]
 async fn the_file_and_what_sqlite_puts_beside_it_are_for_the_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let place = Place::new();
+    let place = FilePlace::new();
     let store = place.create().await;
     store.add(&name("bob"), &password("x")).await.unwrap();
     for entry in fs::read_dir(place.dir.path()).unwrap() {
@@ -24,7 +24,7 @@ async fn the_file_and_what_sqlite_puts_beside_it_are_for_the_owner_alone() {
 
 #[tokio::test]
 async fn users_are_there_after_closing_and_after_mere_dropping() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let store = place.create().await;
     store.add(&name("bob"), &password("x")).await.unwrap();
     store.close().await;
@@ -37,7 +37,7 @@ async fn users_are_there_after_closing_and_after_mere_dropping() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_backup_put_in_the_place_of_an_open_file_lets_nobody_in_whom_it_does_not_know() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let backup = place.dir.path().join("backup.db");
     let store = place.create().await;
     store.close().await;

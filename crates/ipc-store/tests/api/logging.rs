@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use ipc_store::UserStore;
 
-use crate::support::{Place, name, password};
+use crate::support::{FilePlace, name, password};
 
 struct Collector(Mutex<String>);
 
@@ -27,7 +27,7 @@ impl log::Log for Collector {
 async fn neither_a_password_nor_a_hash_is_logged_at_any_level() {
     log::set_logger(&COLLECTOR).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
-    let place = Place::new();
+    let place = FilePlace::new();
     let store = place.create().await;
     store.add(&name("bob"), &password("pass-that-nobody-may-see")).await.unwrap();
     store.add(&name("bob"), &password("pass-that-nobody-may-see")).await.unwrap_err();

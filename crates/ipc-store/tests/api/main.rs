@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod accounts;
 mod files;
 mod logging;
+mod peers;
 mod python;
 mod refusals;
 mod sharing;
+#[path = "../suite/mod.rs"]
+mod suite;
 mod support;
 mod upgrade;
-mod users;
+
+suite::for_all!(async { Some(support::FilePlace::new()) });

@@ -2,7 +2,7 @@
 
 use ipc_store::{StoreError, UserRecord, UserStore};
 
-use crate::support::{Place, name, names, password};
+use crate::support::{FilePlace, name, names, password};
 
 /// The table as SQLAlchemy writes it, with a user whose hash Python's bcrypt 5.0.0 made of
 /// "pass321".
@@ -19,7 +19,7 @@ const PYTHON_FILE: &str = "
 
 #[tokio::test]
 async fn its_users_log_in_with_the_passwords_they_have() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw(PYTHON_FILE).await);
     let store = place.open().await;
     assert_eq!(names(&store).await, ["ipc-admin"]);
@@ -29,7 +29,7 @@ async fn its_users_log_in_with_the_passwords_they_have() {
 
 #[tokio::test]
 async fn users_can_be_added_changed_and_deleted_in_it() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw(PYTHON_FILE).await);
     let store = place.open().await;
     store.add(&name("test1"), &password("x")).await.unwrap();
@@ -47,7 +47,7 @@ async fn users_can_be_added_changed_and_deleted_in_it() {
 
 #[tokio::test]
 async fn it_keeps_its_table_so_that_the_python_tool_can_still_read_it() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw(PYTHON_FILE).await);
     let store = place.open().await;
     store.add(&name("test1"), &password("x")).await.unwrap();
@@ -75,7 +75,7 @@ async fn it_keeps_its_table_so_that_the_python_tool_can_still_read_it() {
 
 #[tokio::test]
 async fn a_file_made_here_begins_with_the_same_columns_in_the_same_order() {
-    let place = Place::new();
+    let place = FilePlace::new();
     place.create().await.close().await;
     let mut raw = place.raw("").await;
     let made = "SELECT name, type, \"notnull\", pk FROM pragma_table_info('users')";
@@ -94,7 +94,7 @@ async fn a_file_made_here_begins_with_the_same_columns_in_the_same_order() {
 
 #[tokio::test]
 async fn the_empty_file_that_the_python_tool_leaves_behind_is_an_empty_store() {
-    let place = Place::new();
+    let place = FilePlace::new();
     std::fs::write(&place.path, b"").unwrap();
     let store = place.open().await;
     assert!(names(&store).await.is_empty());
@@ -104,7 +104,7 @@ async fn the_empty_file_that_the_python_tool_leaves_behind_is_an_empty_store() {
 
 #[tokio::test]
 async fn names_that_could_not_be_added_here_are_neither_listed_nor_let_in() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw(PYTHON_FILE).await);
     drop(
         place
@@ -123,7 +123,7 @@ async fn names_that_could_not_be_added_here_are_neither_listed_nor_let_in() {
 
 #[tokio::test]
 async fn an_entry_with_a_name_that_is_bytes_is_left_out_of_the_list_and_deleted_by_that_name() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw(PYTHON_FILE).await);
     drop(
         place
@@ -143,7 +143,7 @@ async fn an_entry_with_a_name_that_is_bytes_is_left_out_of_the_list_and_deleted_
 
 #[tokio::test]
 async fn names_that_could_not_be_added_here_can_be_deleted_as_they_are() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw(PYTHON_FILE).await);
     drop(place.raw("UPDATE users SET username = ' a' || char(27) || ' '").await);
     let store = place.open().await;
@@ -159,7 +159,7 @@ async fn names_that_could_not_be_added_here_can_be_deleted_as_they_are() {
 
 #[tokio::test]
 async fn a_hash_stored_as_bytes_lets_its_user_in_and_one_that_is_no_text_does_not() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw(PYTHON_FILE).await);
     drop(
         place
@@ -183,7 +183,7 @@ const COMPOSED: &str = "Zo\u{eb}";
 
 #[tokio::test]
 async fn a_user_whose_name_and_password_it_stored_in_another_normal_form_is_found() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let mut raw = place.raw(PYTHON_FILE).await;
     let hash = bcrypt::hash("pa\u{308}ss", 4).unwrap();
     sqlx::query("INSERT INTO users (username, password_hash) VALUES (?, ?)")
@@ -221,7 +221,7 @@ async fn a_user_whose_name_and_password_it_stored_in_another_normal_form_is_foun
 
 #[tokio::test]
 async fn of_two_users_in_both_forms_the_composed_one_counts_and_each_can_be_deleted() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let mut raw = place.raw(PYTHON_FILE).await;
     for (username, word) in [(DECOMPOSED, "old"), (COMPOSED, "new")] {
         sqlx::query("INSERT INTO users (username, password_hash) VALUES (?, ?)")
@@ -246,7 +246,7 @@ async fn of_two_users_in_both_forms_the_composed_one_counts_and_each_can_be_dele
 #[tokio::test]
 async fn names_with_characters_that_nobody_sees_are_listed_with_escapes_and_deleted_as_they_are_shown()
  {
-    let place = Place::new();
+    let place = FilePlace::new();
     let mut raw = place.raw(PYTHON_FILE).await;
     let unseen = ["ipc\u{200b}admin", "a\u{202e}b", "\u{ad}c"];
     for username in unseen {

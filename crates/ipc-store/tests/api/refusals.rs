@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipc_store::{DatabaseError, StoreError, UserStore};
 
-use crate::support::{Place, name, options, password};
+use crate::support::{FilePlace, name, options, password};
 
 /// The error of the file. The message of the store's error must be the same.
 fn database(error: StoreError) -> DatabaseError {
@@ -19,7 +19,7 @@ fn database(error: StoreError) -> DatabaseError {
 
 #[tokio::test]
 async fn a_missing_file_is_missing_and_stays_so() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let error = database(options().open(&place.path).await.unwrap_err());
     assert!(matches!(error, DatabaseError::Missing { .. }), "{error:?}");
     assert_eq!(error.to_string(), format!("there is no user database {}", place.path.display()));
@@ -28,7 +28,7 @@ async fn a_missing_file_is_missing_and_stays_so() {
 
 #[tokio::test]
 async fn a_text_file_is_not_a_user_database_and_stays_as_it_is() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let text = "not a database, but somebody's notes. ".repeat(200);
     fs::write(&place.path, &text).unwrap();
     let error = database(options().create(&place.path).await.unwrap_err());
@@ -39,7 +39,7 @@ async fn a_text_file_is_not_a_user_database_and_stays_as_it_is() {
 
 #[tokio::test]
 async fn a_table_of_users_that_is_not_ours_is_refused_and_nothing_is_added_to_the_file() {
-    let place = Place::new();
+    let place = FilePlace::new();
     drop(place.raw("CREATE TABLE users (name TEXT, email TEXT)").await);
     let error = database(options().open(&place.path).await.unwrap_err());
     assert!(matches!(error, DatabaseError::OtherTable { .. }), "{error:?}");
@@ -56,7 +56,7 @@ async fn a_table_of_users_that_is_not_ours_is_refused_and_nothing_is_added_to_th
 
 #[tokio::test]
 async fn a_file_that_another_process_keeps_locked_is_busy_after_the_timeout() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let store =
         options().busy_timeout(Duration::from_millis(50)).create(&place.path).await.unwrap();
     store.add(&name("bob"), &password("x")).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_file_that_another_process_keeps_locked_is_busy_after_the_timeout() {
 
 #[tokio::test]
 async fn an_unforeseen_error_has_its_cause_for_the_log() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let store = place.create().await;
     drop(place.raw("ALTER TABLE users RENAME TO gone").await);
     let error = store.list().await.unwrap_err();

@@ -4,34 +4,12 @@ use std::process::{Command, Stdio};
 
 use ipc_store::UserStore;
 
-use crate::support::{Place, name, names, options, password};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_stores_that_write_at_the_same_time_both_succeed() {
-    let place = Place::new();
-    let stores = [("one", place.create().await), ("two", place.open().await)];
-    let writers = stores.map(|(tag, store)| {
-        tokio::spawn(async move {
-            for number in 0..25 {
-                let user = name(&format!("{tag}-{number}"));
-                store.add(&user, &password("x")).await.unwrap();
-                store.change_password(&user, &password("y")).await.unwrap();
-                if number % 5 == 0 {
-                    store.delete(user.as_str()).await.unwrap();
-                }
-            }
-        })
-    });
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    assert_eq!(names(&place.open().await).await.len(), 40);
-}
+use crate::support::{FilePlace, name, names, options, password};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_that_make_one_file_at_the_same_time_all_succeed() {
     for _ in 0..5 {
-        let place = Place::new();
+        let place = FilePlace::new();
         let makers: Vec<_> = (0..8)
             .map(|number| {
                 let path = place.path.clone();
@@ -65,7 +43,7 @@ fn processes_that_make_and_fill_one_file_at_the_same_time_all_succeed() {
         });
         return;
     }
-    let place = Place::new();
+    let place = FilePlace::new();
     let children: Vec<_> = (0..4)
         .map(|tag| {
             Command::new(std::env::current_exe().unwrap())
@@ -88,22 +66,9 @@ fn processes_that_make_and_fill_one_file_at_the_same_time_all_succeed() {
     assert_eq!(runtime.block_on(async { names(&place.open().await).await }).len(), 40);
 }
 
-#[tokio::test]
-async fn what_one_store_changes_another_sees_at_once() {
-    let place = Place::new();
-    let (one, two) = (place.create().await, place.open().await);
-    one.add(&name("bob"), &password("x")).await.unwrap();
-    let version = two.verify("bob", "x").await.unwrap();
-    assert!(version.is_some());
-    two.change_password(&name("bob"), &password("y")).await.unwrap();
-    assert_ne!(crate::support::version(&one, "bob").await, version);
-    two.delete("bob").await.unwrap();
-    assert_eq!(one.current(&name("bob")).await.unwrap(), None);
-}
-
 #[test]
 fn a_store_outlives_the_runtime_that_opened_it() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store = runtime().block_on(place.create());
     runtime().block_on(async { store.add(&name("bob"), &password("x")).await.unwrap() });

@@ -1,19 +1,22 @@
-//! What the tests share: a store for each test, and functions for names and passwords.
+//! What the tests share: a store in a file for each test.
 
 use std::path::PathBuf;
 
-use ipc_store::{CredentialVersion, Options, Password, SqliteUserStore, UserStore, Username};
+use ipc_store::{Options, SqliteUserStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, SqlSafeStr};
 use tempfile::TempDir;
 
+use crate::suite::place::Place;
+pub(crate) use crate::suite::place::{name, names, password, version};
+
 /// A temporary directory, and the path of `users.db` in it.
-pub(crate) struct Place {
+pub(crate) struct FilePlace {
     pub(crate) dir: TempDir,
     pub(crate) path: PathBuf,
 }
 
-impl Place {
+impl FilePlace {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.db");
@@ -41,19 +44,15 @@ pub(crate) fn options() -> Options {
     Options::new().bcrypt_cost_for_tests()
 }
 
-pub(crate) fn name(text: &str) -> Username {
-    Username::parse(text).unwrap()
-}
+impl Place for FilePlace {
+    type Store = SqliteUserStore;
 
-pub(crate) fn password(text: &str) -> Password {
-    Password::parse(text.to_owned()).unwrap()
-}
+    async fn open(&self) -> SqliteUserStore {
+        self.create().await
+    }
 
-/// The version of a user who may have sessions.
-pub(crate) async fn version(store: &impl UserStore, user: &str) -> Option<CredentialVersion> {
-    store.current(&name(user)).await.unwrap().map(|user| user.credential_version)
-}
-
-pub(crate) async fn names(store: &impl UserStore) -> Vec<String> {
-    store.list().await.unwrap().iter().map(ToString::to_string).collect()
+    async fn bind_all_to(&self, peer: &'static str) {
+        assert_eq!(peer, "no peer");
+        drop(self.raw("UPDATE users SET bound_peer = 'no peer'").await);
+    }
 }

@@ -3,7 +3,7 @@
 use ipc_sqlite::{Database, DatabaseError, Schema};
 use ipc_store::{UserRecord, UserStore};
 
-use crate::support::{Place, name, names, options, password, version};
+use crate::support::{FilePlace, name, names, options, password, version};
 
 /// What the first version knew.
 const SCHEMA_1: Schema = Schema {
@@ -16,7 +16,7 @@ const SCHEMA_1: Schema = Schema {
 struct Old(Database);
 
 impl Old {
-    async fn create(place: &Place) -> Self {
+    async fn create(place: &FilePlace) -> Self {
         let options = ipc_sqlite::Options::new();
         Self(ipc_sqlite::create(&place.path, &SCHEMA_1, &options).await.unwrap())
     }
@@ -49,7 +49,7 @@ impl Old {
 
 #[tokio::test]
 async fn a_file_of_the_first_version_opens_with_its_users_as_they_are() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let old = Old::create(&place).await;
     old.add("bob").await;
     old.0.close().await.unwrap();
@@ -63,7 +63,7 @@ async fn a_file_of_the_first_version_opens_with_its_users_as_they_are() {
 
 #[tokio::test]
 async fn a_server_that_has_it_open_meanwhile_goes_on_and_its_changes_arrive() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let old = Old::create(&place).await;
     old.add("before").await;
     assert_eq!(old.users().await, 1);
@@ -88,7 +88,7 @@ async fn a_server_that_has_it_open_meanwhile_goes_on_and_its_changes_arrive() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_that_upgrade_one_file_at_the_same_time_all_succeed() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let old = Old::create(&place).await;
     old.add("bob").await;
     let openers: Vec<_> = (0..8)
@@ -109,7 +109,7 @@ async fn many_that_upgrade_one_file_at_the_same_time_all_succeed() {
 
 #[tokio::test]
 async fn a_copy_of_a_file_of_the_first_version_is_one_too_and_leaves_it_as_it_is() {
-    let place = Place::new();
+    let place = FilePlace::new();
     let old = Old::create(&place).await;
     old.add("bob").await;
     let copy = place.dir.path().join("copy.db");

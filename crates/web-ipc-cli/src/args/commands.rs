@@ -74,6 +74,14 @@ fn option(name: &'static str, short: char, value_name: &'static str, help: &'sta
     Arg::new(name).long(name).short(short).value_name(value_name).help(help)
 }
 
+/// Where the users are, for every command that has to do with them.
+fn users_db() -> Arg {
+    Arg::new("usersDb")
+        .long("usersDb")
+        .value_name("URL")
+        .help("The PostgreSQL database with the users: postgres://USER:PASSWORD@HOST/DATABASE [default: what users.url in the home names, else users.db in the home]")
+}
+
 fn init_command() -> Command {
     subcommand(
         "init",
@@ -83,6 +91,7 @@ fn init_command() -> Command {
     )
     .arg(flag("run", 'r', "Make it; a complete home stays as it is, an incomplete one is completed"))
     .arg(flag("force", 'F', "Start over; the old home is kept beside the new one under a dated name"))
+    .arg(users_db())
 }
 
 fn certs_command() -> Command {
@@ -155,6 +164,7 @@ fn certs_command() -> Command {
         option("revoke", 'R', "NAME|SERIAL", "Revoke the certificates of this name, or the one with this serial number; no restart is needed")
             .conflicts_with_all(["name", "altNames", "force", "days", "keyType", "all", "due"]),
     )
+    .arg(users_db())
 }
 
 fn users_command() -> Command {
@@ -184,7 +194,13 @@ fn users_command() -> Command {
     .arg(option("bind", 'b', "NAME", "Bind a user to the certificate of a peer; needs --cert"))
     .arg(option("cert", 'C', "PEER", "The peer's name in the certificate that the user must use"))
     .arg(option("unbind", 'U', "NAME", "Let a bound user log in with any certificate"))
-    .arg(option("user", 'u', "NAME", "The name of the user").aliases(["u"]))
+    .arg(
+        option("copyTo", 'T', "URL", "Copy all users to this PostgreSQL database, with their hashes, rights and dates; their sessions go on. Users who are there already and differ stop the copy")
+            .conflicts_with_all(["add", "delete", "list", "testCredentials", "change", "disable", "enable", "bind", "unbind"]),
+    )
+    .arg(flag("force", 'F', "With --copyTo: overwrite users who are there already and differ"))
+    .arg(users_db())
+    .arg(option("user", 'u', "NAME", "The name of the user").aliases(["u", "us", "use"]))
     .arg(option(
         "password",
         'p',
@@ -212,7 +228,9 @@ fn test_command() -> Command {
             'u',
             "NAME",
             "The user to log in as [default: ipc-admin, or a temporary user if ipc-admin was deleted]",
-        ))
+        )
+        // What meant --user before there was --usersDb.
+        .aliases(["u", "us", "use"]))
         .arg(login_password())
 }
 
@@ -338,6 +356,7 @@ fn keys_command() -> Command {
             flag("session", 's', "Rotate or drop a key for session tokens instead of messages")
                 .conflicts_with("list"),
         )
+        .arg(users_db())
 }
 
 /// The options that only `--enrol --create` has.
@@ -369,7 +388,7 @@ fn enrol_command() -> Command {
                 .num_args(1..)
                 .help("The DNS names and IP addresses that clients verify in the further server's certificate, besides its name and those of this server"),
         )
-        .arg(option("user", 'u', "NAME", "The user to make for it [default: the client's name]"))
+        .arg(option("user", 'u', "NAME", "The user to make for it [default: the client's name]").aliases(["u", "us", "use"]))
         .arg(
             option("server", 's', "ADDRESS", "Where the client reaches the server: host names or IP addresses, with a port or without [default: the addresses of this host, port 3000]")
                 .num_args(1..)
@@ -402,6 +421,7 @@ fn enrol_command() -> Command {
                 .conflicts_with("list")
                 .conflicts_with_all(of_create),
         )
+        .arg(users_db().conflicts_with_all(["accept", "list"]))
 }
 
 fn doctor_command() -> Command {
@@ -471,7 +491,7 @@ fn with_server_options(command: Command, name_help: &'static str, port: &'static
     let ip = option("ip", 'i', "ADDRESS", "The IP address to listen on, with or without a port")
         .value_parser(listener)
         .default_value("127.0.0.1");
-    with_common_options(command, name_help, ip, port_help, port)
+    with_common_options(command, name_help, ip, port_help, port).arg(users_db())
 }
 
 fn protocol() -> Arg {

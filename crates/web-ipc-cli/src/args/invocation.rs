@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 pub(crate) struct Invocation {
     /// `--home`, if it was given.
     pub(crate) home: Option<PathBuf>,
+    /// `--usersDb`, which may have a password in it.
+    pub(crate) users_db: Option<Zeroizing<String>>,
     pub(crate) action: Action,
 }
 
@@ -83,6 +85,8 @@ pub(crate) struct Users {
     /// With all that is known of each user.
     pub(crate) long: bool,
     pub(crate) account: Option<AccountChange>,
+    /// The database to copy all users to, and whether to overwrite those who differ.
+    pub(crate) copy_to: Option<(Zeroizing<String>, bool)>,
     pub(crate) change: bool,
     pub(crate) verify: bool,
     pub(crate) delete: bool,

@@ -6,7 +6,7 @@ use ipc_store::{
     Fingerprint, LoginTally, PeerName, PeerSighting, StoreError, UserRecord, UserStore,
 };
 
-use crate::support::{Place, name, names, password, version};
+use super::place::{Place, name, names, password, version};
 
 fn peer(text: &str) -> PeerName {
     PeerName::parse(text).unwrap()
@@ -26,10 +26,10 @@ fn tally(user: &str, succeeded_at: Option<u64>, failed: u64) -> LoginTally {
     tally
 }
 
-#[tokio::test]
-async fn a_disabled_user_is_refused_and_has_no_sessions_and_others_are_not_touched() {
-    let place = Place::new();
-    let (store, server) = (place.create().await, place.open().await);
+pub(crate) async fn a_disabled_user_is_refused_and_has_no_sessions_and_others_are_not_touched(
+    place: impl Place,
+) {
+    let (store, server) = (place.open().await, place.open().await);
     for user in ["bob", "eve"] {
         store.add(&name(user), &password("x")).await.unwrap();
     }
@@ -49,10 +49,10 @@ async fn a_disabled_user_is_refused_and_has_no_sessions_and_others_are_not_touch
     assert_eq!(names(&server).await, ["bob", "eve"]);
 }
 
-#[tokio::test]
-async fn an_enabled_user_logs_in_again_and_sessions_from_before_stay_ended() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn an_enabled_user_logs_in_again_and_sessions_from_before_stay_ended(
+    place: impl Place,
+) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("x")).await.unwrap();
     let mut versions = vec![version(&store, "bob").await];
     for _ in 0..3 {
@@ -68,10 +68,8 @@ async fn an_enabled_user_logs_in_again_and_sessions_from_before_stay_ended() {
     assert!(!record(&store, "bob").await.is_disabled);
 }
 
-#[tokio::test]
-async fn a_user_is_bound_to_one_peer_until_unbound() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_user_is_bound_to_one_peer_until_unbound(place: impl Place) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("x")).await.unwrap();
     let before = version(&store, "bob").await;
     for bound in ["worker1", "worker2"] {
@@ -86,22 +84,22 @@ async fn a_user_is_bound_to_one_peer_until_unbound() {
     assert_eq!(record(&store, "bob").await.bound_peer, None);
 }
 
-#[tokio::test]
-async fn a_user_whom_another_program_bound_to_what_is_no_peer_is_not_let_in() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_user_whom_another_program_bound_to_what_is_no_peer_is_not_let_in(
+    place: impl Place,
+) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("x")).await.unwrap();
-    drop(place.raw("UPDATE users SET bound_peer = 'no peer'").await);
+    place.bind_all_to("no peer").await;
     assert_eq!(store.current(&name("bob")).await.unwrap(), None);
     assert_eq!(record(&store, "bob").await.bound_peer.as_deref(), Some("no peer"));
     store.bind(&name("bob"), None).await.unwrap();
     assert!(store.current(&name("bob")).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn a_user_that_is_not_there_can_be_neither_disabled_nor_enabled_nor_bound() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_user_that_is_not_there_can_be_neither_disabled_nor_enabled_nor_bound(
+    place: impl Place,
+) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("x")).await.unwrap();
     let eve = name("eve");
     for refused in [
@@ -117,10 +115,8 @@ async fn a_user_that_is_not_there_can_be_neither_disabled_nor_enabled_nor_bound(
     assert!(!bob.is_disabled && bob.bound_peer.is_none());
 }
 
-#[tokio::test]
-async fn a_user_made_anew_is_neither_disabled_nor_bound() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_user_made_anew_is_neither_disabled_nor_bound(place: impl Place) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("x")).await.unwrap();
     store.disable(&name("bob")).await.unwrap();
     store.bind(&name("bob"), Some(&peer("worker1"))).await.unwrap();
@@ -133,11 +129,9 @@ async fn a_user_made_anew_is_neither_disabled_nor_bound() {
     assert!(store.verify("bob", "x").await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn a_list_tells_when_a_user_was_added_and_how_logins_went() {
+pub(crate) async fn a_list_tells_when_a_user_was_added_and_how_logins_went(place: impl Place) {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let place = Place::new();
-    let store = place.create().await;
+    let store = place.open().await;
     let before = now();
     for user in ["bob", "eve"] {
         store.add(&name(user), &password("x")).await.unwrap();
@@ -168,10 +162,8 @@ fn seen(number: u8, at: u64) -> PeerSighting {
     PeerSighting::new(Fingerprint::from_bytes([number; 32]), at)
 }
 
-#[tokio::test]
-async fn certificates_are_listed_as_they_were_seen_last() {
-    let place = Place::new();
-    let (store, reader) = (place.create().await, place.open().await);
+pub(crate) async fn certificates_are_listed_as_they_were_seen_last(place: impl Place) {
+    let (store, reader) = (place.open().await, place.open().await);
     assert_eq!(reader.peers().await.unwrap(), []);
     let mut full = seen(1, 10);
     full.name = Some(peer("worker1"));
@@ -192,10 +184,8 @@ async fn certificates_are_listed_as_they_were_seen_last() {
     assert_eq!(reader.peers().await.unwrap()[0], full);
 }
 
-#[tokio::test]
-async fn no_more_certificates_are_kept_than_ten_thousand() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn no_more_certificates_are_kept_than_ten_thousand(place: impl Place) {
+    let store = place.open().await;
     let many: Vec<_> = (0..10_002_u64)
         .map(|number| {
             let mut bytes = [0; 32];
@@ -208,18 +198,64 @@ async fn no_more_certificates_are_kept_than_ten_thousand() {
     assert_eq!((kept.len(), kept.last().unwrap().last_seen_at), (10_000, 2));
 }
 
-#[tokio::test]
-async fn what_another_program_wrote_among_the_certificates_does_no_harm() {
-    let place = Place::new();
-    let store = place.create().await;
-    drop(
-        place
-            .raw(
-                "INSERT INTO peers (fingerprint, name, last_seen_at, user) VALUES
-                 ('text', NULL, 1, NULL), (x'00', NULL, 2, NULL),
-                 (zeroblob(32), 'no peer', -3, ' no user')",
-            )
-            .await,
-    );
-    assert_eq!(store.peers().await.unwrap(), [seen(0, 0)]);
+pub(crate) async fn users_are_copied_with_hashes_rights_and_dates_and_their_sessions_go_on(
+    place: impl Place,
+) {
+    let store = place.open().await;
+    for user in ["zoe", "bob", "eve"] {
+        store.add(&name(user), &password(user)).await.unwrap();
+    }
+    store.disable(&name("bob")).await.unwrap();
+    store.enable(&name("bob")).await.unwrap();
+    store.disable(&name("eve")).await.unwrap();
+    store.bind(&name("zoe"), Some(&peer("worker1"))).await.unwrap();
+    store.note_logins(&[tally("zoe", Some(100), 2)]).await.unwrap();
+    let (exported, bob) = (store.export().await.unwrap(), version(&store, "bob").await);
+    assert!(bob.is_some() && exported[1].password_hash().starts_with("$2b$"));
+    assert!(!format!("{exported:?}").contains("$2b$"), "a hash is not shown");
+    for user in ["zoe", "bob", "eve"] {
+        store.delete(user).await.unwrap();
+    }
+    let imported = store.import(&exported, false).await.unwrap();
+    assert_eq!((imported.added, imported.unchanged, imported.overwritten), (3, 0, 0));
+    assert_eq!(store.export().await.unwrap(), exported);
+    assert_eq!(version(&store, "bob").await, bob);
+    assert_eq!(store.verify("bob", "bob").await.unwrap(), bob);
+    assert_eq!(store.verify("eve", "eve").await.unwrap(), None);
+    assert_eq!(names(&store).await, ["zoe", "bob", "eve"]);
+    // Again: nothing is left to do, and what was noted since stays.
+    store.note_logins(&[tally("zoe", Some(200), 0)]).await.unwrap();
+    let imported = store.import(&exported, false).await.unwrap();
+    assert_eq!((imported.added, imported.unchanged, imported.overwritten), (0, 3, 0));
+    assert_eq!(record(&store, "zoe").await.last_login_at, Some(200));
+}
+
+pub(crate) async fn a_user_with_other_rights_is_overwritten_only_when_told_and_else_nobody_is_copied(
+    place: impl Place,
+) {
+    let store = place.open().await;
+    for user in ["bob", "eve", "zoe"] {
+        store.add(&name(user), &password("old")).await.unwrap();
+    }
+    let exported = store.export().await.unwrap();
+    store.change_password(&name("bob"), &password("new")).await.unwrap();
+    store.disable(&name("eve")).await.unwrap();
+    store.delete("zoe").await.unwrap();
+    let refused = store.import(&exported, false).await.unwrap_err();
+    let StoreError::Differs { usernames } = &refused else { panic!("{refused:?}") };
+    assert_eq!(*usernames, [name("bob"), name("eve")]);
+    assert_eq!(names(&store).await, ["bob", "eve"], "all or none");
+    assert!(store.verify("bob", "new").await.unwrap().is_some());
+    let imported = store.import(&exported, true).await.unwrap();
+    assert_eq!((imported.added, imported.unchanged, imported.overwritten), (1, 0, 2));
+    for user in ["bob", "eve", "zoe"] {
+        assert!(store.verify(user, "old").await.unwrap().is_some(), "{user}");
+    }
+}
+
+pub(crate) async fn a_closed_store_refuses_instead_of_hanging(place: impl Place) {
+    let store = place.open().await;
+    store.close().await;
+    store.list().await.unwrap_err();
+    store.add(&name("a"), &password("x")).await.unwrap_err();
 }

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use ipc_store::{StoreError, UserStore};
 
-use crate::support::{Place, name, names, password, version};
+use super::place::{Place, name, names, password, version};
 
-#[tokio::test]
-async fn a_user_that_was_added_can_log_in_and_no_other_can() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_user_that_was_added_can_log_in_and_no_other_can(place: impl Place) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("pass321")).await.unwrap();
     assert!(store.verify("bob", "pass321").await.unwrap().is_some());
     for (user, presented) in
@@ -19,10 +17,8 @@ async fn a_user_that_was_added_can_log_in_and_no_other_can() {
     }
 }
 
-#[tokio::test]
-async fn a_login_with_anything_at_all_is_an_answer_and_not_an_error() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_login_with_anything_at_all_is_an_answer_and_not_an_error(place: impl Place) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("pass321")).await.unwrap();
     let long = "x".repeat(1 << 20);
     for user in ["bob", "\0", "bob\0", " bob", "bob\n", "' OR 1=1 --", "%", "_ob", long.as_str()] {
@@ -35,10 +31,10 @@ async fn a_login_with_anything_at_all_is_an_answer_and_not_an_error() {
     }
 }
 
-#[tokio::test]
-async fn names_are_compared_exactly_but_for_the_spelling_of_one_letter() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn names_are_compared_exactly_but_for_the_spelling_of_one_letter(
+    place: impl Place,
+) {
+    let store = place.open().await;
     store.add(&name("Bob"), &password("one")).await.unwrap();
     store.add(&name("bob"), &password("two")).await.unwrap();
     assert!(store.verify("Bob", "one").await.unwrap().is_some());
@@ -50,10 +46,8 @@ async fn names_are_compared_exactly_but_for_the_spelling_of_one_letter() {
     assert!(store.verify("e", "three").await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn users_are_listed_in_the_order_in_which_they_were_added() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn users_are_listed_in_the_order_in_which_they_were_added(place: impl Place) {
+    let store = place.open().await;
     assert!(names(&store).await.is_empty());
     for user in ["zoe", "adam", "mia"] {
         store.add(&name(user), &password("x")).await.unwrap();
@@ -65,10 +59,10 @@ async fn users_are_listed_in_the_order_in_which_they_were_added() {
     assert_eq!(names(&store).await, ["zoe", "mia", "bea", "adam"]);
 }
 
-#[tokio::test]
-async fn a_name_that_is_taken_is_refused_and_the_first_password_stays() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_name_that_is_taken_is_refused_and_the_first_password_stays(
+    place: impl Place,
+) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("first")).await.unwrap();
     let refused = store.add(&name("bob"), &password("second")).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Taken { username } if *username == name("bob")));
@@ -77,10 +71,8 @@ async fn a_name_that_is_taken_is_refused_and_the_first_password_stays() {
     assert!(store.verify("bob", "second").await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn a_deleted_user_is_gone_at_once() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_deleted_user_is_gone_at_once(place: impl Place) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("pass321")).await.unwrap();
     store.delete("bob").await.unwrap();
     assert!(store.verify("bob", "pass321").await.unwrap().is_none());
@@ -88,10 +80,8 @@ async fn a_deleted_user_is_gone_at_once() {
     assert!(names(&store).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_user_that_is_not_there_can_be_neither_deleted_nor_changed() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_user_that_is_not_there_can_be_neither_deleted_nor_changed(place: impl Place) {
+    let store = place.open().await;
     let deleted = store.delete("eve").await.unwrap_err();
     let changed = store.change_password(&name("eve"), &password("x")).await.unwrap_err();
     for refused in [deleted, changed] {
@@ -101,20 +91,18 @@ async fn a_user_that_is_not_there_can_be_neither_deleted_nor_changed() {
     assert!(names(&store).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_changed_password_replaces_the_old_one() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_changed_password_replaces_the_old_one(place: impl Place) {
+    let store = place.open().await;
     store.add(&name("bob"), &password("old")).await.unwrap();
     store.change_password(&name("bob"), &password("new")).await.unwrap();
     assert!(store.verify("bob", "old").await.unwrap().is_none());
     assert!(store.verify("bob", "new").await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn the_credential_version_stays_until_the_password_is_set_or_the_user_made_anew() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn the_credential_version_stays_until_the_password_is_set_or_the_user_made_anew(
+    place: impl Place,
+) {
+    let store = place.open().await;
     let (bob, same) = (name("bob"), password("same"));
     store.add(&bob, &same).await.unwrap();
     store.add(&name("eve"), &same).await.unwrap();
@@ -134,10 +122,8 @@ async fn the_credential_version_stays_until_the_password_is_set_or_the_user_made
     assert!(third.is_some() && third != first && third != second);
 }
 
-#[tokio::test]
-async fn a_user_of_the_longest_name_and_password_works() {
-    let place = Place::new();
-    let store = place.create().await;
+pub(crate) async fn a_user_of_the_longest_name_and_password_works(place: impl Place) {
+    let store = place.open().await;
     let (user, secret) = ("é".repeat(80), "x".repeat(72));
     store.add(&name(&user), &password(&secret)).await.unwrap();
     assert!(store.verify(&user, &secret).await.unwrap().is_some());
@@ -145,10 +131,8 @@ async fn a_user_of_the_longest_name_and_password_works() {
     assert!(store.verify(&user, &"x".repeat(71)).await.unwrap().is_none());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_tasks_share_one_store_as_a_trait_object() {
-    let place = Place::new();
-    let store: Arc<dyn UserStore> = Arc::new(place.create().await);
+pub(crate) async fn many_tasks_share_one_store_as_a_trait_object(place: impl Place) {
+    let store: Arc<dyn UserStore> = Arc::new(place.open().await);
     let tasks: Vec<_> = (0..20)
         .map(|number| {
             let store = Arc::clone(&store);
