@@ -32,13 +32,14 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-pki", &["ipc-base"]),
     ("ipc-home", &["ipc-base", "ipc-envelope"]),
     ("ipc-inbox", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
+    ("ipc-inbox-jetstream", &["ipc-base", "ipc-protocol", "ipc-inbox"]),
     (
         "ipc-server",
         &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"],
     ),
     ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home"]),
     ("ipc-setup", &["ipc-base", "ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
-    ("web-ipc", &["ipc-home", "ipc-server", "ipc-client", "ipc-setup"]),
+    ("web-ipc", &["ipc-home", "ipc-inbox-jetstream", "ipc-server", "ipc-client", "ipc-setup"]),
     (
         "web-ipc-cli",
         &[
@@ -46,6 +47,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-home",
             "ipc-protocol",
             "ipc-inbox",
+            "ipc-inbox-jetstream",
             "ipc-store",
             "ipc-server",
             "ipc-client",
@@ -78,6 +80,8 @@ const KEPT_OUT: &[(&str, &[&str], &str)] = &[
     ),
     ("ipc-server", &["openssl"], "a program that only receives must not build OpenSSL"),
     ("web-ipc", &["openssl"], "only its feature `setup` makes certificates"),
+    ("web-ipc", &["async-nats"], "only its feature `jetstream` uses NATS"),
+    ("web-ipc-cli", &["async-nats"], "only its feature `jetstream` uses NATS"),
 ];
 
 /// Compares the dependencies between members with `allowed`, and returns the problems.
