@@ -86,8 +86,8 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     Ok(Connected { client, jetstream, is_connected })
 }
 
-/// Refuses a server without JetStream. The NATS client's own question does not understand the answer
-/// of nats-server 2.9.
+/// Refuses a server without JetStream. The NATS client's own question does not understand the
+/// answer of nats-server 2.9.
 async fn check_jetstream(
     client: &Client,
     options: &JetStreamOptions,
