@@ -103,7 +103,7 @@ fn run(
         // The backend is dropped, or has ended.
         let _dropped = stopped.await;
         let released = settling::release_all(&shared);
-        let _in_time = tokio::time::timeout(Duration::from_secs(1), released).await;
+        let _in_time = tokio::time::timeout(Duration::from_secs(2), released).await;
     });
 }
 

@@ -130,6 +130,11 @@ impl Local {
         self.state().has_ended
     }
 
+    /// Whether messages were asked for that may still come.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.state().requested > 0
+    }
+
     /// How many messages to ask the NATS server for now.
     pub(crate) fn to_request(&self) -> usize {
         let mut state = self.state();

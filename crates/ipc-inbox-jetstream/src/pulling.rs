@@ -15,8 +15,9 @@ use crate::settling;
 use crate::shared::{Shared, delivered};
 use crate::wire::{CONSUMER, Meta};
 
-/// For how long one request is good.
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// For how long one request is good. The end of an inbox waits for it: nats-server 2.9 mixes up the
+/// order of what is given back while a request of a process that is gone is still open.
+const REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// How much longer its end is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -42,7 +43,7 @@ async fn pull(shared: &Arc<Shared>) {
     let mut is_connected = shared.is_connected.clone();
     let mut ends_at = tokio::time::Instant::now() + REQUEST_TIME + GRACE;
     loop {
-        if shared.local.has_ended() {
+        if shared.local.has_ended() && !shared.local.is_asking() {
             // If that fails, the connection is gone too.
             let _gone = messages.unsubscribe().await;
             return;

@@ -25,7 +25,7 @@ const INSIST_FOR: Duration = Duration::from_secs(10);
 const INSIST_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the end of an inbox waits until nothing is delivered here any more.
-const STOP_PULLING_WITHIN: Duration = Duration::from_millis(500);
+const STOP_PULLING_WITHIN: Duration = Duration::from_millis(1500);
 
 const ACK: &str = "+ACK";
 const PROGRESS: &str = "+WPI";
@@ -217,7 +217,7 @@ pub(crate) async fn release_all(shared: &Shared) {
         drop(shared.local.end());
         return;
     }
-    let here = shared.local.end();
+    let mut here = shared.local.end();
     shared.pull.notify_one();
     // Otherwise the NATS server would deliver here what is given back here.
     let mut is_pulling = shared.is_pulling.subscribe();
@@ -225,6 +225,7 @@ pub(crate) async fn release_all(shared: &Shared) {
     if tokio::time::timeout(STOP_PULLING_WITHIN, stopped).await.is_err() {
         return;
     }
+    here.extend(shared.local.end());
     for arrived in here {
         if shared.client.publish(arrived.ack_subject, "-NAK".into()).await.is_err() {
             return;
