@@ -36,7 +36,7 @@ const NAME_LEN_MAX: usize = 64;
 /// | [`max_unacknowledged`](Self::max_unacknowledged) | 20,000 messages |
 /// | [`prefetch`](Self::prefetch) | 256 messages |
 /// | [`replies_bytes_max`](Self::replies_bytes_max) | 64 MiB |
-/// | [`reply_bytes_max`](Self::reply_bytes_max) | 16 MiB less 1 KiB, and what the NATS server takes |
+/// | [`reply_bytes_max`](Self::reply_bytes_max) | 16 MiB less 1 KiB, or less |
 #[derive(Clone, PartialEq, Eq)]
 pub struct JetStreamOptions {
     pub(crate) servers: Vec<String>,
