@@ -44,6 +44,13 @@ pub enum PutError {
     /// The inbox cannot store messages at the moment. Its log says why.
     #[error("the inbox cannot store messages at the moment")]
     Unavailable,
+    /// The inbox lost its engine while it stored the message, and does not know whether it is
+    /// there. If it is sent again under its id, it is there once.
+    #[error("the inbox does not know whether it stored the message")]
+    Unknown,
+    /// The inbox cannot store a message of this length.
+    #[error("the message is longer than the inbox can store")]
+    TooLarge,
     /// The inbox was closed.
     #[error("the inbox is closed")]
     Closed,

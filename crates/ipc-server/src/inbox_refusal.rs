@@ -5,7 +5,7 @@
 use ipc_inbox::{NoReply, PutError};
 use ipc_protocol::ProblemCode;
 
-use crate::refusal::{RETRY_AFTER, Refusal, shutting_down};
+use crate::refusal::{RETRY_AFTER, Refusal, internal, shutting_down};
 
 /// The refusal of a message that the inbox did not store.
 pub(crate) fn not_put(error: PutError) -> Refusal {
@@ -18,6 +18,12 @@ pub(crate) fn not_put(error: PutError) -> Refusal {
             let detail = "the inbox cannot store messages at the moment";
             Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER)
         }
+        // Not a 503, after which a client takes the message for not delivered.
+        PutError::Unknown => internal("storing a message", error).retry_after(RETRY_AFTER),
+        PutError::TooLarge => Refusal::new(
+            ProblemCode::TooLarge,
+            "the message is longer than this server's inbox can store",
+        ),
         full => Refusal::new(ProblemCode::InboxFull, "the inbox is full")
             .because(full)
             .retry_after(RETRY_AFTER),

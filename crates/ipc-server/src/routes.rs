@@ -388,9 +388,9 @@ async fn submit_all(
                     reply.full_from.get_or_insert(index);
                     continue;
                 }
-                Some(Err(error @ (PutError::Closed | PutError::Unavailable))) => {
-                    return Err(not_put(error));
-                }
+                Some(Err(
+                    error @ (PutError::Closed | PutError::Unavailable | PutError::Unknown),
+                )) => return Err(not_put(error)),
                 Some(Err(error)) => not_put(error).code().as_str(),
             },
         };

@@ -95,7 +95,7 @@ pub(crate) fn parse(
         "serve" => Some(Action::Serve(serve(&command, options)?)),
         "send" => Some(Action::Send(send_args(&command, options)?)),
         "request" => Some(Action::Request(request_args(&command, options)?)),
-        "dead" => dead(options).map(Action::Dead),
+        "dead" => dead(&command, options)?.map(Action::Dead),
         "enrol" => enrol(&command, options)?.map(Action::Enrol),
         "keys" => {
             refuse_users_db_without_list(&command, "keys", options)?;
@@ -355,8 +355,8 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
     let tries = options.get_one("tries").copied();
     // clap fills in the defaults.
-    let inbox = *options.get_one("inbox").expect("has a default");
-    if tries.is_some() && inbox != InboxKind::Durable {
+    let inbox = inbox(command, "serve", options)?;
+    if tries.is_some() && inbox == InboxKind::Memory {
         let serve = command.find_subcommand("serve").expect("it is defined here");
         let what = "'--tries <N>' needs '--inbox durable'; a message in memory is lost when its command fails";
         return Err(UsageError::new(what, None, &usage_of(serve)));
@@ -372,6 +372,32 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
         tries,
         stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
     })
+}
+
+fn inbox(command: &Command, name: &str, options: &ArgMatches) -> Result<InboxKind, UsageError> {
+    let kind = match text(options, "inbox").as_deref().expect("has a default") {
+        "memory" => Ok(InboxKind::Memory),
+        "durable" => Ok(InboxKind::Durable),
+        address => jetstream(address),
+    };
+    kind.map_err(|(what, tip)| {
+        let named = command.find_subcommand(name).expect("it is defined here");
+        UsageError::new(&what, tip, &usage_of(named))
+    })
+}
+
+/// The inbox with this address. No error repeats it, as it may have a password.
+#[cfg(feature = "jetstream")]
+fn jetstream(address: &str) -> Result<InboxKind, (String, Option<&'static str>)> {
+    ipc_inbox_jetstream::JetStreamOptions::of_address(address)
+        .map(|options| InboxKind::JetStream(Box::new(options)))
+        .map_err(|error| (format!("invalid address for '--inbox <KIND>': {error}"), None))
+}
+
+#[cfg(not(feature = "jetstream"))]
+fn jetstream(_address: &str) -> Result<InboxKind, (String, Option<&'static str>)> {
+    let what = "this web-ipc was built without NATS JetStream".to_owned();
+    Err((what, Some("build it with --features jetstream")))
 }
 
 fn backup(command: &Command, options: &ArgMatches) -> Result<Action, UsageError> {
@@ -452,7 +478,7 @@ fn keys(options: &ArgMatches) -> Option<Keys> {
     options.get_flag("list").then_some(Keys::List)
 }
 
-fn dead(options: &ArgMatches) -> Option<Dead> {
+fn dead(command: &Command, options: &ArgMatches) -> Result<Option<Dead>, UsageError> {
     let letters = |name: &str| {
         let picked: Vec<Option<u64>> = options.get_many(name)?.copied().collect();
         // `all` includes any numbers beside it.
@@ -463,9 +489,9 @@ fn dead(options: &ArgMatches) -> Option<Dead> {
         (Some(letters), _) => DeadAction::PutBack(letters),
         (None, Some(letters)) => DeadAction::Discard(letters),
         (None, None) if options.get_flag("list") => DeadAction::List,
-        (None, None) => return None,
+        (None, None) => return Ok(None),
     };
-    Some(Dead { action })
+    Ok(Some(Dead { action, inbox: inbox(command, "dead", options)? }))
 }
 
 fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, UsageError> {

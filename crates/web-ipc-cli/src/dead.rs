@@ -1,7 +1,8 @@
 //! `web-ipc --dead`: the messages of a durable inbox that were delivered too often, or rejected.
 //!
-//! `--list` also works beside a running server. The other actions open the inbox itself, which one
-//! process at a time may do, so the server must be stopped first. None of them makes an inbox.
+//! `--list` also works beside a running server. The other actions open the inbox of the home
+//! itself, which one process at a time may do, so the server must be stopped first. None of them
+//! makes that inbox. One on JetStream is open to any number of processes.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use ipc_inbox::{DeadLetter, DeadLetterId, DeadReason, Inbox, InboxReader, InboxS
 use ipc_store::DatabaseError;
 use serde_json::value::RawValue;
 
-use crate::args::{Dead, DeadAction, Letters};
+use crate::args::{Dead, DeadAction, InboxKind, Letters};
 use crate::error::{Failure, Verdict};
 use crate::escape::JsonName;
 use crate::out::{counted, print_json_line, print_line};
@@ -29,14 +30,9 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
         Failure::of(&error, None).while_doing("cannot start the program's runtime")
     })?;
     runtime.block_on(async {
-        let path = find(&home)?;
-        let letters = match Inbox::durable().max_deliveries(u32::MAX).open(&path).await {
-            Ok((sender, inbox)) => Source::Own(sender, inbox),
-            Err(error) if dead.action == DeadAction::List && leaves_reading(&error) => {
-                Source::Beside(InboxReader::open(&path).await.map_err(OpenError::from)?)
-            }
-            Err(OpenError::InUse { .. }) => return Err(in_use(&path, &dead.action)),
-            Err(error) => return Err(error.into()),
+        let letters = match open_shared(&dead.inbox).await? {
+            Some(letters) => letters,
+            None => open_file(&home, &dead.action).await?,
         };
         let result = act(&letters, &dead.action).await;
         if let Source::Own(sender, _) = letters {
@@ -47,9 +43,35 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
     })
 }
 
+/// Opens the inbox if it is one that servers share.
+#[cfg(feature = "jetstream")]
+async fn open_shared(inbox: &InboxKind) -> Result<Option<Source>, Failure> {
+    let InboxKind::JetStream(options) = inbox else { return Ok(None) };
+    let (sender, inbox) = options.clone().max_deliveries(u32::MAX).open().await?;
+    Ok(Some(Source::Own(sender, inbox)))
+}
+
+#[cfg(not(feature = "jetstream"))]
+async fn open_shared(_inbox: &InboxKind) -> Result<Option<Source>, Failure> {
+    Ok(None)
+}
+
+/// Opens the home's inbox, or its file where a server has it or nothing can be written.
+async fn open_file(home: &Home, action: &DeadAction) -> Result<Source, Failure> {
+    let path = find(home)?;
+    match Inbox::durable().max_deliveries(u32::MAX).open(&path).await {
+        Ok((sender, inbox)) => Ok(Source::Own(sender, inbox)),
+        Err(error) if *action == DeadAction::List && leaves_reading(&error) => {
+            Ok(Source::Beside(InboxReader::open(&path).await.map_err(OpenError::from)?))
+        }
+        Err(OpenError::InUse { .. }) => Err(in_use(&path, action)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The source of the dead letters.
 enum Source {
-    /// The inbox, opened by this process alone. It has no limit of deliveries, so that looking at
+    /// The inbox, opened by this process. It has no limit of deliveries, so that looking at
     /// it makes no message a dead letter.
     Own(InboxSender, Inbox),
     /// The file of the inbox, which a server has open, or which cannot be written.

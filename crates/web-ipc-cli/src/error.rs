@@ -10,6 +10,8 @@ use ipc_base::{CertificateProblem, Remedy, chain};
 use ipc_client::{BuildError, SendError};
 use ipc_home::{Home, HomeError};
 use ipc_inbox::OpenError;
+#[cfg(feature = "jetstream")]
+use ipc_inbox_jetstream::JetStreamError;
 use ipc_server::StartError;
 use ipc_setup::SetupError;
 
@@ -133,6 +135,24 @@ impl From<StartError> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         Self::of(&error, error.remedy())
+    }
+}
+
+#[cfg(feature = "jetstream")]
+impl From<JetStreamError> for Failure {
+    fn from(error: JetStreamError) -> Self {
+        let advice = match &error {
+            JetStreamError::Unreachable { .. } => "start it, or give --inbox another address",
+            JetStreamError::Login { .. } => "check the user with its password, or the credentials",
+            JetStreamError::Tls { .. } => "check the parameters ca, cert and key of --inbox",
+            JetStreamError::NoJetStream { .. } => "start nats-server with -js",
+            JetStreamError::TooOld { .. } => "install a newer nats-server",
+            JetStreamError::OtherConfiguration { .. } => {
+                "give --inbox another name, or change that configuration"
+            }
+            other => return Self::of(other, other.remedy()),
+        };
+        Self::new(chain(&error).to_string(), Some(advice.to_owned()))
     }
 }
 

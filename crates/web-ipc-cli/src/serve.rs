@@ -76,17 +76,7 @@ pub(crate) fn run(
     let _renewing = renewal::while_serving(&home, explicit_home);
     let result = runtime.block_on(async {
         let signals = EndSignals::watch().map_err(unready)?;
-        let inbox: InboxChoice = match serve.inbox {
-            InboxKind::Memory => Inbox::memory().max_deliveries(u32::from(tries)).into(),
-            InboxKind::Durable => {
-                let visibility_timeout = match serve.exec {
-                    Some(_) => jobs::VISIBILITY_TIMEOUT,
-                    None => LINES_VISIBILITY_TIMEOUT,
-                };
-                let options = Inbox::durable().visibility_timeout(visibility_timeout);
-                options.nack_delay(jobs::RETRY_DELAY).max_deliveries(u32::from(tries)).into()
-            }
-        };
+        let inbox = inbox(serve, u32::from(tries)).await?;
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));
         let mut server = Server::builder(&home)
             .name(name)
@@ -105,7 +95,7 @@ pub(crate) fn run(
             tokio::spawn(follow_first(home.clone()));
         }
         let serving =
-            Serving { server, signals, is_durable: serve.inbox == InboxKind::Durable, stop_within };
+            Serving { server, signals, is_durable: serve.inbox != InboxKind::Memory, stop_within };
         match &serve.exec {
             None => lines::print_all(serving).await,
             Some(command) => {
@@ -117,4 +107,28 @@ pub(crate) fn run(
     // Not waiting: a write to a reader that does not read would block for ever.
     runtime.shutdown_background();
     result
+}
+
+/// The inbox that `--inbox` names.
+async fn inbox(serve: &Serve, tries: u32) -> Result<InboxChoice, Failure> {
+    let visibility_timeout = match serve.exec {
+        Some(_) => jobs::VISIBILITY_TIMEOUT,
+        None => LINES_VISIBILITY_TIMEOUT,
+    };
+    Ok(match &serve.inbox {
+        InboxKind::Memory => Inbox::memory().max_deliveries(tries).into(),
+        InboxKind::Durable => {
+            let options = Inbox::durable().visibility_timeout(visibility_timeout);
+            options.nack_delay(jobs::RETRY_DELAY).max_deliveries(tries).into()
+        }
+        #[cfg(feature = "jetstream")]
+        InboxKind::JetStream(options) => {
+            let mut options = options.clone().visibility_timeout(visibility_timeout);
+            if serve.exec.is_some() {
+                // What waits behind a long command is for the other servers.
+                options = options.prefetch(0);
+            }
+            options.nack_delay(jobs::RETRY_DELAY).max_deliveries(tries).open().await?.into()
+        }
+    })
 }

@@ -50,6 +50,7 @@
 //! - `client` (default): the sending end. It builds neither a database nor OpenSSL.
 //! - `server` (default): the receiving end.
 //! - `blocking` (default): both ends for programs that are not async.
+//! - `jetstream`: an inbox on NATS JetStream, which several servers share.
 //! - `setup`: makes homes, certificates and users. It links OpenSSL.
 //! - `renewal`: keeps the certificates of a home renewed, also of an enrolled client's. It has
 //!   `client` and `setup` with it.
@@ -80,6 +81,12 @@ pub use ipc_server::{Delivery, Inbox, Server};
 #[cfg(feature = "server")]
 pub mod server {
     pub use ipc_server::*;
+}
+
+/// An inbox on NATS JetStream. Re-exports all of `ipc-inbox-jetstream`.
+#[cfg(feature = "jetstream")]
+pub mod jetstream {
+    pub use ipc_inbox_jetstream::*;
 }
 
 /// Makes homes, certificates and users. Re-exports all of `ipc-setup`.

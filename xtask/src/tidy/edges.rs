@@ -33,6 +33,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-pki", &["ipc-base"]),
     ("ipc-home", &["ipc-base", "ipc-envelope"]),
     ("ipc-inbox", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
+    ("ipc-inbox-jetstream", &["ipc-base", "ipc-protocol", "ipc-inbox"]),
     (
         "ipc-server",
         &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"],
@@ -51,7 +52,17 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("ipc-renewal", &["ipc-base", "ipc-home", "ipc-client", "ipc-setup"]),
-    ("web-ipc", &["ipc-home", "ipc-server", "ipc-client", "ipc-setup", "ipc-renewal"]),
+    (
+        "web-ipc",
+        &[
+            "ipc-home",
+            "ipc-inbox-jetstream",
+            "ipc-server",
+            "ipc-client",
+            "ipc-setup",
+            "ipc-renewal",
+        ],
+    ),
     (
         "web-ipc-cli",
         &[
@@ -59,6 +70,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-home",
             "ipc-protocol",
             "ipc-inbox",
+            "ipc-inbox-jetstream",
             "ipc-store",
             "ipc-server",
             "ipc-client",
@@ -93,11 +105,14 @@ const KEPT_OUT: &[(&str, &[&str], &str)] = &[
     ),
     ("ipc-server", &["openssl-sys"], "a program that only receives must not build OpenSSL"),
     ("web-ipc", &["openssl-sys"], "only its feature `setup` makes certificates"),
+    ("web-ipc", &["async-nats"], "only its feature `jetstream` uses NATS"),
+    ("web-ipc-cli", &["async-nats"], "only its feature `jetstream` uses NATS"),
 ];
 
 /// Packages that the command has only with a feature that is not on by default. Features of all
 /// members are one set in the graph of the workspace, so this looks at the tree of one package.
-const OPTIONAL: &[&str] = &["ipc-store-postgres", "sqlx-postgres"];
+const OPTIONAL: &[&str] =
+    &["ipc-store-postgres", "sqlx-postgres", "ipc-inbox-jetstream", "async-nats"];
 
 /// Looks for optional packages among those that the command is built of, and returns the problems.
 pub(super) fn optional_problems(tree: &[String]) -> Vec<String> {

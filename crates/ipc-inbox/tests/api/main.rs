@@ -4,6 +4,7 @@
 mod dead;
 mod durable;
 mod files;
+mod kinds;
 mod suite;
 mod support;
 /// The example. Its `main` is not called here.

@@ -1,17 +1,15 @@
 //! The tests that every kind of inbox passes. A kind is a function that makes an inbox for a given
-//! number of messages.
+//! number of messages. The crates of other kinds include this file and `support.rs` with `#[path]`.
 
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use ipc_inbox::{
-    AckError, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, MemoryOptions, Message,
-    NoReply, Pending, Put, PutError, ReplyError,
+    DeadLetterId, DeadReason, Delivery, Message, NoReply, Pending, Put, PutError, ReplyError,
 };
 use ipc_protocol::{Fingerprint, MessageId};
 
 use crate::support::Both;
-use crate::vec_deque::VecDequeInbox;
 
 const NO_WAIT: Duration = Duration::ZERO;
 /// Longer than any test: a test that waits this long never passes.
@@ -67,130 +65,71 @@ async fn waiting_reply(
     started(async move { inbox.reply_to("u", id).await }).await
 }
 
+/// Runs these tests with an inbox that `$make` makes. Before the name there may be an attribute for
+/// each test.
 macro_rules! suite {
     ($kind:ident, $make:path, [$($test:ident),* $(,)?]) => {
+        crate::suite::suite!(cfg(test), $kind, $make, [$($test),*]);
+    };
+    ($attribute:meta, $kind:ident, $make:path, [$($test:ident),* $(,)?]) => {
         mod $kind {
             $(#[tokio::test]
+            #[$attribute]
             async fn $test() {
-                super::$test($make).await;
+                crate::suite::$test($make).await;
             })*
         }
     };
 }
 
-macro_rules! for_each_kind {
-    ($($test:ident),* $(,)?) => {
-        suite!(memory, super::memory, [$($test),*]);
-        suite!(durable, super::durable, [$($test),*]);
+/// Runs all tests with an inbox that `$make` makes.
+macro_rules! whole_suite {
+    ($kind:ident, $make:path) => {
+        crate::suite::whole_suite!(cfg(test), $kind, $make);
+    };
+    ($attribute:meta, $kind:ident, $make:path) => {
+        crate::suite::suite!($attribute, $kind, $make, [
+            messages_come_out_in_the_order_in_which_they_went_in,
+            messages_and_requests_go_in_together,
+            a_delivery_names_the_certificate_and_the_peer_of_its_message,
+            thousands_wait_for_their_replies_and_each_gets_its_own,
+            many_are_acknowledged_together_each_with_its_own_answer,
+            a_message_put_twice_is_taken_once,
+            a_full_inbox_refuses_in_time_and_knows_duplicates,
+            a_message_taken_and_acknowledged_lets_one_in,
+            whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place,
+            the_same_message_waiting_twice_goes_in_once,
+            those_who_wait_for_room_come_before_those_who_come_later,
+            a_closed_inbox_refuses_and_gives_out_what_it_has,
+            closing_wakes_those_who_wait,
+            whoever_stops_waiting_for_a_message_has_taken_none,
+            many_are_taken_at_once_but_not_waited_for,
+            many_putters_and_takers_lose_nothing_and_double_nothing,
+            a_batch_has_an_answer_for_each_message,
+            a_batch_takes_the_room_there_is_in_order,
+            a_batch_waits_only_while_there_is_room_for_none,
+            a_reply_reaches_all_who_wait_and_those_who_come_later,
+            a_request_that_is_dropped_or_only_acknowledged_has_no_reply,
+            a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told,
+            what_is_no_request_takes_no_reply,
+            those_who_wait_to_be_taken_are_counted,
+            a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left,
+            finishing_ends_every_wait,
+            what_is_put_back_comes_again_in_its_order_before_what_came_later,
+            what_is_put_back_comes_again_once_its_delay_is_over,
+            what_is_put_back_into_a_closed_inbox_can_still_be_taken,
+            what_is_put_back_too_often_is_a_dead_letter,
+            what_is_rejected_is_a_dead_letter_with_its_reason_until_it_is_requeued_or_discarded,
+            a_request_that_is_put_back_can_still_be_answered_and_one_that_is_rejected_has_no_reply,
+            a_delivery_that_is_extended_can_be_acknowledged,
+            the_stream_gives_every_message_and_ends_with_the_inbox,
+        ]);
     };
 }
 
-async fn memory(messages_max: usize) -> Both {
-    MemoryOptions::default().messages_max(messages_max).build().into()
-}
+pub(crate) use {suite, whole_suite};
 
-async fn durable(messages_max: usize) -> Both {
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
-    let options = DurableOptions::default().messages_max(messages_max as u64);
-    options.open(directory.join("inbox.db")).await.unwrap().into()
-}
-
-/// The inbox of the example.
-async fn vec_deque(messages_max: usize) -> Both {
-    Inbox::with_backend(VecDequeInbox::new(messages_max)).into()
-}
-
-// The tests for what every backend must do. The example does not serve puts in the order in which
-// they wait for room, does not recognise duplicates in a batch without room, and lacks the optional
-// methods.
-suite!(
-    of_the_example,
-    super::vec_deque,
-    [
-        messages_come_out_in_the_order_in_which_they_went_in,
-        messages_and_requests_go_in_together,
-        a_delivery_names_the_certificate_and_the_peer_of_its_message,
-        thousands_wait_for_their_replies_and_each_gets_its_own,
-        many_are_acknowledged_together_each_with_its_own_answer,
-        a_message_put_twice_is_taken_once,
-        a_full_inbox_refuses_in_time_and_knows_duplicates,
-        a_message_taken_and_acknowledged_lets_one_in,
-        whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place,
-        the_same_message_waiting_twice_goes_in_once,
-        a_closed_inbox_refuses_and_gives_out_what_it_has,
-        closing_wakes_those_who_wait,
-        whoever_stops_waiting_for_a_message_has_taken_none,
-        many_are_taken_at_once_but_not_waited_for,
-        many_putters_and_takers_lose_nothing_and_double_nothing,
-        a_batch_has_an_answer_for_each_message,
-        a_reply_reaches_all_who_wait_and_those_who_come_later,
-        a_request_that_is_dropped_or_only_acknowledged_has_no_reply,
-        a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told,
-        what_is_no_request_takes_no_reply,
-        those_who_wait_to_be_taken_are_counted,
-        a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left,
-        finishing_ends_every_wait,
-        a_delivery_that_is_extended_can_be_acknowledged,
-        the_stream_gives_every_message_and_ends_with_the_inbox,
-    ]
-);
-
-#[tokio::test]
-async fn a_backend_that_puts_nothing_back_says_so_and_the_sender_is_told() {
-    let inbox = vec_deque(10).await;
-    for number in [1, 2] {
-        inbox.put(request(number), NO_WAIT).await.unwrap();
-    }
-    let unsupported = inbox.recv().await.unwrap().nack(Duration::ZERO).await;
-    assert!(matches!(unsupported, Err(AckError::Unsupported)), "{unsupported:?}");
-    let unsupported = inbox.recv().await.unwrap().reject("bad").await;
-    assert!(matches!(unsupported, Err(AckError::Unsupported)), "{unsupported:?}");
-    for number in [1, 2] {
-        assert_eq!(inbox.reply_to("u", id(number)).await, Err(NoReply::NotGiven));
-    }
-    assert!(inbox.dead(9).await.unwrap().is_empty());
-    assert_eq!(inbox.requeue(&[DeadLetterId::new(1)]).await.unwrap(), 0);
-    assert_eq!(inbox.discard(&[DeadLetterId::new(1)]).await.unwrap(), 0);
-}
-
-for_each_kind![
-    messages_come_out_in_the_order_in_which_they_went_in,
-    messages_and_requests_go_in_together,
-    a_delivery_names_the_certificate_and_the_peer_of_its_message,
-    thousands_wait_for_their_replies_and_each_gets_its_own,
-    many_are_acknowledged_together_each_with_its_own_answer,
-    a_message_put_twice_is_taken_once,
-    a_full_inbox_refuses_in_time_and_knows_duplicates,
-    a_message_taken_and_acknowledged_lets_one_in,
-    whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place,
-    the_same_message_waiting_twice_goes_in_once,
-    those_who_wait_for_room_come_before_those_who_come_later,
-    a_closed_inbox_refuses_and_gives_out_what_it_has,
-    closing_wakes_those_who_wait,
-    whoever_stops_waiting_for_a_message_has_taken_none,
-    many_are_taken_at_once_but_not_waited_for,
-    many_putters_and_takers_lose_nothing_and_double_nothing,
-    a_batch_has_an_answer_for_each_message,
-    a_batch_takes_the_room_there_is_in_order,
-    a_batch_waits_only_while_there_is_room_for_none,
-    a_reply_reaches_all_who_wait_and_those_who_come_later,
-    a_request_that_is_dropped_or_only_acknowledged_has_no_reply,
-    a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told,
-    what_is_no_request_takes_no_reply,
-    those_who_wait_to_be_taken_are_counted,
-    a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left,
-    finishing_ends_every_wait,
-    what_is_put_back_comes_again_in_its_order_before_what_came_later,
-    what_is_put_back_comes_again_once_its_delay_is_over,
-    what_is_put_back_into_a_closed_inbox_can_still_be_taken,
-    what_is_put_back_too_often_is_a_dead_letter,
-    what_is_rejected_is_a_dead_letter_with_its_reason_until_it_is_requeued_or_discarded,
-    a_request_that_is_put_back_can_still_be_answered_and_one_that_is_rejected_has_no_reply,
-    a_delivery_that_is_extended_can_be_acknowledged,
-    the_stream_gives_every_message_and_ends_with_the_inbox,
-];
-
-async fn what_is_put_back_comes_again_in_its_order_before_what_came_later<
+pub(crate) async fn what_is_put_back_comes_again_in_its_order_before_what_came_later<
     F: Future<Output = Both>,
 >(
     make: fn(usize) -> F,
@@ -213,7 +152,9 @@ async fn what_is_put_back_comes_again_in_its_order_before_what_came_later<
     assert_eq!(inbox.waiting().await, 0);
 }
 
-async fn what_is_put_back_comes_again_once_its_delay_is_over<F: Future<Output = Both>>(
+pub(crate) async fn what_is_put_back_comes_again_once_its_delay_is_over<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -234,7 +175,9 @@ async fn what_is_put_back_comes_again_once_its_delay_is_over<F: Future<Output = 
     assert!(Delivery::ack_all(vec![second, third]).await.iter().all(Result::is_ok));
 }
 
-async fn what_is_put_back_into_a_closed_inbox_can_still_be_taken<F: Future<Output = Both>>(
+pub(crate) async fn what_is_put_back_into_a_closed_inbox_can_still_be_taken<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -246,7 +189,7 @@ async fn what_is_put_back_into_a_closed_inbox_can_still_be_taken<F: Future<Outpu
     assert!(inbox.recv().await.is_none());
 }
 
-async fn what_is_put_back_too_often_is_a_dead_letter<F: Future<Output = Both>>(
+pub(crate) async fn what_is_put_back_too_often_is_a_dead_letter<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -264,7 +207,7 @@ async fn what_is_put_back_too_often_is_a_dead_letter<F: Future<Output = Both>>(
     assert_eq!(inbox.waiting().await, 0);
 }
 
-async fn what_is_rejected_is_a_dead_letter_with_its_reason_until_it_is_requeued_or_discarded<
+pub(crate) async fn what_is_rejected_is_a_dead_letter_with_its_reason_until_it_is_requeued_or_discarded<
     F: Future<Output = Both>,
 >(
     make: fn(usize) -> F,
@@ -298,7 +241,7 @@ async fn what_is_rejected_is_a_dead_letter_with_its_reason_until_it_is_requeued_
     assert_eq!(inbox.waiting().await, 0);
 }
 
-async fn a_request_that_is_put_back_can_still_be_answered_and_one_that_is_rejected_has_no_reply<
+pub(crate) async fn a_request_that_is_put_back_can_still_be_answered_and_one_that_is_rejected_has_no_reply<
     F: Future<Output = Both>,
 >(
     make: fn(usize) -> F,
@@ -324,7 +267,7 @@ async fn a_request_that_is_put_back_can_still_be_answered_and_one_that_is_reject
     assert_eq!(reply.await.unwrap().as_deref(), Ok(r#"{"n":2}"#));
 }
 
-async fn a_delivery_that_is_extended_can_be_acknowledged<F: Future<Output = Both>>(
+pub(crate) async fn a_delivery_that_is_extended_can_be_acknowledged<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -337,7 +280,9 @@ async fn a_delivery_that_is_extended_can_be_acknowledged<F: Future<Output = Both
     assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted), "its place is free");
 }
 
-async fn the_stream_gives_every_message_and_ends_with_the_inbox<F: Future<Output = Both>>(
+pub(crate) async fn the_stream_gives_every_message_and_ends_with_the_inbox<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -358,7 +303,9 @@ async fn the_stream_gives_every_message_and_ends_with_the_inbox<F: Future<Output
     assert!(stream.next().await.is_none());
 }
 
-async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(200).await;
     assert_eq!(inbox.waiting().await, 0);
     inbox.put_all((0..150).map(|number| message(number, "{}")).collect(), NO_WAIT).await;
@@ -372,7 +319,7 @@ async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Both>>(make: 
     assert_eq!(inbox.waiting().await, 139);
 }
 
-async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<
+pub(crate) async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<
     F: Future<Output = Both>,
 >(
     make: fn(usize) -> F,
@@ -394,7 +341,7 @@ async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<
     drop(taken);
 }
 
-async fn finishing_ends_every_wait<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn finishing_ends_every_wait<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(1).await;
     let taking = started({
         let inbox = inbox.clone();
@@ -417,7 +364,9 @@ async fn finishing_ends_every_wait<F: Future<Output = Both>>(make: fn(usize) -> 
     assert_eq!(putting.await.unwrap(), Err(PutError::Closed));
 }
 
-async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output = Both>>(
+pub(crate) async fn messages_come_out_in_the_order_in_which_they_went_in<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -436,7 +385,9 @@ async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output =
     }
 }
 
-async fn a_delivery_names_the_certificate_and_the_peer_of_its_message<F: Future<Output = Both>>(
+pub(crate) async fn a_delivery_names_the_certificate_and_the_peer_of_its_message<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -462,7 +413,9 @@ async fn a_delivery_names_the_certificate_and_the_peer_of_its_message<F: Future<
     }
 }
 
-async fn a_message_put_twice_is_taken_once<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn a_message_put_twice_is_taken_once<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(10).await;
     assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Accepted));
     assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
@@ -480,7 +433,7 @@ async fn a_message_put_twice_is_taken_once<F: Future<Output = Both>>(make: fn(us
     assert!(inbox.recv().await.is_none());
 }
 
-async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Both>>(
+pub(crate) async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -499,7 +452,7 @@ async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Bo
     );
 }
 
-async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Both>>(
+pub(crate) async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -510,7 +463,7 @@ async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Both>>(
     assert_eq!(inbox.recv().await.unwrap().id(), id(2));
 }
 
-async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<
+pub(crate) async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<
     F: Future<Output = Both>,
 >(
     make: fn(usize) -> F,
@@ -528,7 +481,7 @@ async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<
     );
 }
 
-async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Both>>(
+pub(crate) async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -546,7 +499,9 @@ async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Both>>(
     );
 }
 
-async fn those_who_wait_for_room_come_before_those_who_come_later<F: Future<Output = Both>>(
+pub(crate) async fn those_who_wait_for_room_come_before_those_who_come_later<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -558,7 +513,7 @@ async fn those_who_wait_for_room_come_before_those_who_come_later<F: Future<Outp
     assert_eq!(first.await.unwrap(), Ok(Put::Accepted));
 }
 
-async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Both>>(
+pub(crate) async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -575,7 +530,7 @@ async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Bot
     assert!(inbox.recv().await.is_none());
 }
 
-async fn closing_wakes_those_who_wait<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn closing_wakes_those_who_wait<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(1).await;
     let taker = inbox.clone();
     let taker = started(async move { taker.recv().await.is_none() }).await;
@@ -583,7 +538,7 @@ async fn closing_wakes_those_who_wait<F: Future<Output = Both>>(make: fn(usize) 
     assert!(taker.await.unwrap());
 }
 
-async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = Both>>(
+pub(crate) async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -599,7 +554,9 @@ async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = B
     }
 }
 
-async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(10).await;
     for number in 0..5 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
@@ -622,7 +579,9 @@ async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Both>>(mak
     assert!(inbox.recv_many(2).await.is_empty());
 }
 
-async fn many_putters_and_takers_lose_nothing_and_double_nothing<F: Future<Output = Both>>(
+pub(crate) async fn many_putters_and_takers_lose_nothing_and_double_nothing<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(3).await;
@@ -664,7 +623,9 @@ async fn many_putters_and_takers_lose_nothing_and_double_nothing<F: Future<Outpu
     assert_eq!(taken.len(), 400);
 }
 
-async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(10).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let batch = vec![
@@ -702,7 +663,9 @@ async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Both>>(make: 
     assert_eq!(inbox.put_all(Vec::new(), LONG).await, []);
 }
 
-async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(3).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let batch: Vec<_> = [2, 3, 4, 1, 5].into_iter().map(|number| message(number, "{}")).collect();
@@ -722,7 +685,7 @@ async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Both>>(make
     );
 }
 
-async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Both>>(
+pub(crate) async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -741,7 +704,9 @@ async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Both
     assert_eq!(waiting.await.unwrap(), [Ok(Put::Accepted), full, Ok(Put::Duplicate)]);
 }
 
-async fn a_reply_reaches_all_who_wait_and_those_who_come_later<F: Future<Output = Both>>(
+pub(crate) async fn a_reply_reaches_all_who_wait_and_those_who_come_later<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -771,7 +736,9 @@ async fn a_reply_reaches_all_who_wait_and_those_who_come_later<F: Future<Output 
     assert_eq!(inbox.reply_to("u", id(9)).await, Err(NoReply::Forgotten), "never asked");
 }
 
-async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<F: Future<Output = Both>>(
+pub(crate) async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -793,7 +760,9 @@ async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<F: Future<O
     assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
 }
 
-async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<F: Future<Output = Both>>(
+pub(crate) async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -809,7 +778,9 @@ async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<F: Future
     assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
 }
 
-async fn what_is_no_request_takes_no_reply<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn what_is_no_request_takes_no_reply<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(10).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let refused = inbox.recv().await.unwrap().reply(&serde_json::json!({})).await;
@@ -829,7 +800,9 @@ fn numbered_request(number: u32) -> Message {
     }
 }
 
-async fn messages_and_requests_go_in_together<F: Future<Output = Both>>(make: fn(usize) -> F) {
+pub(crate) async fn messages_and_requests_go_in_together<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(10).await;
     let mixed = vec![message(1, "{}"), request(2), message(3, "{}"), request(4), request(2)];
     let puts = inbox.put_all(mixed, NO_WAIT).await;
@@ -858,7 +831,9 @@ async fn messages_and_requests_go_in_together<F: Future<Output = Both>>(make: fn
     }
 }
 
-async fn thousands_wait_for_their_replies_and_each_gets_its_own<F: Future<Output = Both>>(
+pub(crate) async fn thousands_wait_for_their_replies_and_each_gets_its_own<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     const COUNT: u32 = 3000;
@@ -894,7 +869,9 @@ async fn thousands_wait_for_their_replies_and_each_gets_its_own<F: Future<Output
     }
 }
 
-async fn many_are_acknowledged_together_each_with_its_own_answer<F: Future<Output = Both>>(
+pub(crate) async fn many_are_acknowledged_together_each_with_its_own_answer<
+    F: Future<Output = Both>,
+>(
     make: fn(usize) -> F,
 ) {
     let (inbox, other) = (make(4).await, make(4).await);

@@ -534,7 +534,7 @@ where
         self.active_at = now;
         self.connection.written().notify_behind(notify);
         let mut puts = puts.into_iter();
-        let (mut refused, mut is_closed) = (None, false);
+        let (mut refused, mut is_closed, mut is_in_doubt) = (None, false, false);
         let (mut has_taken, mut again, goes_on) = (false, None, self.goes_on());
         for (entry, pending_entry) in (first..).zip(self.pending_entries.drain(..)) {
             let (put, request) = match pending_entry {
@@ -569,7 +569,11 @@ where
                 (Some(Err(PutError::IdReused)), _) => {
                     self.answers.settle(entry, ProblemCode::IdReused.as_str());
                 }
+                (Some(Err(PutError::TooLarge)), _) => {
+                    self.answers.settle(entry, ProblemCode::TooLarge.as_str());
+                }
                 (Some(Err(PutError::Closed)), _) => is_closed = true,
+                (Some(Err(PutError::Unknown)), _) => is_in_doubt = true,
                 (Some(Err(PutError::Unavailable)), _) => {
                     refused.get_or_insert((entry, ProblemCode::Unavailable));
                 }
@@ -606,6 +610,9 @@ where
         }
         if is_closed {
             self.ends_with(crate::refusal::shutting_down().into());
+        } else if is_in_doubt {
+            // What is not answered is in doubt for the client too, which sends it again.
+            self.ends_with(Closing::away("the inbox lost its engine"));
         }
         Poll::Ready(())
     }

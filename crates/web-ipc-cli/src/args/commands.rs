@@ -3,14 +3,15 @@
 //! `args.rs` builds the grammar from here once. `values.rs` parses single values; `args.rs` checks
 //! combinations of options.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
 use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType};
 
-use super::invocation::{InboxKind, LogLevel};
+use super::invocation::LogLevel;
 use super::values::{letter, listener, number_between, place, shell_command, whole_number};
 
 /// The longest timeout of a client, in seconds.
@@ -234,15 +235,45 @@ fn test_command() -> Command {
         .arg(login_password())
 }
 
+/// The kinds with these names, and addresses. Whether an address is one is checked in `args.rs`:
+/// clap would repeat it, and it may have a password.
+fn inbox_kind(names: &'static [&'static str]) -> ValueParser {
+    let named = PossibleValuesParser::new(names.iter().copied());
+    ValueParser::new(InboxKindParser { named })
+}
+
+#[derive(Clone)]
+struct InboxKindParser {
+    named: PossibleValuesParser,
+}
+
+impl TypedValueParser for InboxKindParser {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str().filter(|text| text.contains("://")) {
+            Some(address) => Ok(address.to_owned()),
+            None => self.named.parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.named.possible_values()
+    }
+}
+
 fn serve_command() -> Command {
-    let inbox = PossibleValuesParser::new(["memory", "durable"])
-        .map(|name| if name == "durable" { InboxKind::Durable } else { InboxKind::Memory });
     let about = "Run a server: print each message as a line of JSON, or run a command for it";
     let serve = subcommand("serve", 's', "web-ipc --serve [OPTIONS]", about);
     with_server_options(serve, "The certificate to present", "3000")
         .arg(
-            option("inbox", 'b', "KIND", "Where messages wait: memory loses them when the process is killed; durable keeps them in the home until they are printed, or their command exits 0")
-                .value_parser(ValueParser::new(inbox))
+            option("inbox", 'b', "KIND", "Where messages wait: memory loses them when the process is killed; durable keeps them in the home until they are printed, or their command exits 0; nats://HOST:PORT/NAME keeps them on NATS JetStream, for several servers (docs/jetstream.md)")
+                .value_parser(inbox_kind(&["memory", "durable"]))
                 .default_value("memory"),
         )
         .arg(option("exec", 'x', "COMMAND", "Run this shell command for each message. The body is on its stdin; WEB_IPC_USER, WEB_IPC_PEER, WEB_IPC_ID and WEB_IPC_HOME are in its environment; its stdout is the reply to a request. Exit status 0 acknowledges the message, 65 makes it a dead letter, 75 puts it back for 10 s, any other leaves it in the durable inbox for another try").value_parser(shell_command))
@@ -321,6 +352,11 @@ fn dead_command() -> Command {
                 .conflicts_with("discard"),
         )
         .arg(letters("discard", 'x', "Delete these dead letters (`all` for every one)"))
+        .arg(
+            option("inbox", 'b', "KIND", "The inbox that has them: durable in the home, or nats://HOST:PORT/NAME")
+                .value_parser(inbox_kind(&["durable"]))
+                .default_value("durable"),
+        )
 }
 
 fn backup_command() -> Command {

@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+#[cfg(feature = "jetstream")]
+use ipc_inbox_jetstream::JetStreamOptions;
 use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType, Renew, Ring};
 use zeroize::Zeroizing;
@@ -183,6 +185,8 @@ pub(crate) struct RequestArgs {
 #[derive(Debug)]
 pub(crate) struct Dead {
     pub(crate) action: DeadAction,
+    /// Not the one in memory, which no other process can look into.
+    pub(crate) inbox: InboxKind,
 }
 
 /// The action on dead letters.
@@ -241,10 +245,13 @@ pub(crate) enum Keys {
 }
 
 /// The kind of inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum InboxKind {
     Memory,
     Durable,
+    /// One that several servers share.
+    #[cfg(feature = "jetstream")]
+    JetStream(Box<JetStreamOptions>),
 }
 
 /// The level of the log. Without one, `$RUST_LOG` decides.

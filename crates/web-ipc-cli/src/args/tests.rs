@@ -904,3 +904,31 @@ fn the_doctor_is_called_in_every_spelling() {
         refusal(line);
     }
 }
+
+#[test]
+fn the_address_of_an_inbox_is_not_repeated_and_says_what_is_wrong_with_it() {
+    for command in ["--serve", "--dead --list"] {
+        let told = refusal(&format!("web-ipc {command} --inbox nats://me:secret@host"));
+        assert!(!told.contains("secret"), "{told}");
+        let expected = match cfg!(feature = "jetstream") {
+            true => "the address names no stream",
+            false => "this web-ipc was built without NATS JetStream",
+        };
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[cfg(feature = "jetstream")]
+#[test]
+fn an_inbox_on_jetstream_is_served_and_looked_into() {
+    let line = "web-ipc --serve --inbox nats://n1,n2:5/JOBS?replicas=3 --tries 3";
+    let Action::Serve(serve) = invocation(line).action else { panic!() };
+    let InboxKind::JetStream(options) = serve.inbox else { panic!() };
+    assert_eq!(options.to_string(), "nats://n1:4222,n2:5/JOBS");
+    assert_eq!((options.replica_count(), serve.tries), (3, Some(3)));
+    let line = "web-ipc --dead --putBack all --inbox nats://n1/JOBS";
+    let Action::Dead(dead) = invocation(line).action else { panic!() };
+    assert!(matches!(dead.inbox, InboxKind::JetStream(_)));
+    let Action::Dead(dead) = invocation("web-ipc --dead --list").action else { panic!() };
+    assert_eq!(dead.inbox, InboxKind::Durable);
+}

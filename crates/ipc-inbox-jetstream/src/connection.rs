@@ -1,0 +1,348 @@
+//! Connects to the NATS servers, and makes or checks the streams and the consumer of an inbox.
+//!
+//! `backend` comes here when an inbox is opened. What exists is used as it is, if it keeps what an
+//! inbox promises, and refused if not; nothing that exists is changed.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::context::{ConsumerInfoErrorKind, ContextBuilder, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr};
+use ipc_protocol::REMEMBERED_SECS;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::error::JetStreamError;
+use crate::options::JetStreamOptions;
+use crate::shared::ANSWER_WITHIN;
+use crate::wire::{CONSUMER, Names};
+
+/// The oldest version with everything that is used.
+const VERSION_MIN: (i64, i64, i64) = (2, 9, 0);
+
+/// The longest pause before the next attempt to connect.
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How soon a server that is silent counts as gone, twice over.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+
+/// How many publishes may be without an answer.
+const IN_FLIGHT_MAX: usize = 16 * 1024;
+
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    pub(crate) jetstream: Context,
+    pub(crate) is_connected: watch::Receiver<bool>,
+}
+
+/// Connects to the first server that answers. From then on the client reconnects by itself, also to
+/// servers of the cluster that the first one names.
+pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, JetStreamError> {
+    let servers = || options.to_string();
+    let (state, is_connected) = watch::channel(true);
+    let connect = with_login(options)?
+        .name("web-ipc")
+        .require_tls(options.tls)
+        .connection_timeout(ANSWER_WITHIN)
+        .ping_interval(PING_INTERVAL)
+        .request_timeout(Some(ANSWER_WITHIN))
+        .reconnect_delay_callback(|attempts| {
+            let pause = 50_u64.saturating_mul(u64::try_from(attempts).unwrap_or(u64::MAX));
+            Duration::from_millis(pause).min(RECONNECT_PAUSE_MAX)
+        })
+        .event_callback(move |event| {
+            let state = state.clone();
+            async move { note(&event, &state) }
+        });
+    let addresses: Vec<ServerAddr> = options
+        .servers
+        .iter()
+        .map(|server| {
+            format!("{}://{server}", if options.tls { "tls" } else { "nats" }).parse::<ServerAddr>()
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error: std::io::Error| JetStreamError::Unreachable {
+            servers: servers(),
+            source: error.into(),
+        })?;
+    let client = connect.connect(addresses).await.map_err(|error| match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            JetStreamError::Login { servers: servers() }
+        }
+        ConnectErrorKind::Tls => JetStreamError::Tls { servers: servers(), source: error.into() },
+        _ => JetStreamError::Unreachable { servers: servers(), source: error.into() },
+    })?;
+    let (major, minor, patch) = VERSION_MIN;
+    if !client.is_server_compatible(major, minor, patch) {
+        return Err(JetStreamError::TooOld { version: client.server_info().version });
+    }
+    let jetstream = ContextBuilder::new()
+        .timeout(ANSWER_WITHIN)
+        .max_ack_inflight(IN_FLIGHT_MAX)
+        .build(client.clone());
+    check_jetstream(&client, options).await?;
+    Ok(Connected { client, jetstream, is_connected })
+}
+
+/// Refuses a server without JetStream. The NATS client's own question does not understand the
+/// answer of nats-server 2.9.
+async fn check_jetstream(
+    client: &Client,
+    options: &JetStreamOptions,
+) -> Result<(), JetStreamError> {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        error: Option<Refusal>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        description: String,
+    }
+    let none = || JetStreamError::NoJetStream { servers: options.to_string() };
+    let answer = match client.request("$JS.API.INFO", Default::default()).await {
+        Ok(answer) => answer,
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => return Err(none()),
+        Err(error) => return Err(not_given("the account's JetStream", error)),
+    };
+    match serde_json::from_slice::<Answer>(&answer.payload) {
+        Ok(Answer { error: None }) => Ok(()),
+        Ok(Answer { error: Some(refusal) }) => {
+            log::debug!("JetStream cannot be used: {}", refusal.description);
+            Err(none())
+        }
+        Err(error) => Err(not_given("the account's JetStream", error)),
+    }
+}
+
+/// Passes on whether there is a connection, and logs it.
+fn note(event: &Event, state: &watch::Sender<bool>) {
+    match event {
+        Event::Connected => {
+            if !state.send_replace(true) {
+                log::info!("the connection to the NATS server is there again");
+            }
+        }
+        Event::Disconnected | Event::Closed => {
+            if state.send_replace(false) {
+                log::warn!("the connection to the NATS server is interrupted");
+            }
+        }
+        Event::ServerError(error) => log::warn!("the NATS server reports: {error}"),
+        other => log::debug!("the NATS client reports: {other}"),
+    }
+}
+
+fn with_login(options: &JetStreamOptions) -> Result<ConnectOptions, JetStreamError> {
+    let read = |path: &std::path::Path| {
+        std::fs::read_to_string(path)
+            .map(Zeroizing::new)
+            .map_err(|source| JetStreamError::File { path: path.display().to_string(), source })
+    };
+    let mut connect = ConnectOptions::new();
+    if let Some(path) = &options.credentials_file {
+        let credentials = read(path)?;
+        connect = connect
+            .credentials(&credentials)
+            .map_err(|source| JetStreamError::File { path: path.display().to_string(), source })?;
+    }
+    if let Some(user) = &options.user {
+        let password = match (&options.password_file, &options.password) {
+            (Some(path), _) => {
+                let text = read(path)?;
+                text.strip_suffix('\n').unwrap_or(&text).trim_end_matches('\r').to_owned()
+            }
+            (None, Some(password)) => String::clone(password),
+            (None, None) => String::new(),
+        };
+        connect = connect.user_and_password(user.clone(), password);
+    }
+    if let Some(path) = &options.authority_file {
+        read(path)?;
+        connect = connect.add_root_certificates(path.clone());
+    }
+    if let Some((certificate, key)) = &options.identity_files {
+        read(certificate)?;
+        read(key)?;
+        connect = connect.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(connect)
+}
+
+/// The error for something that the server does not give, with its reason.
+fn not_given(
+    what: impl Into<String>,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> JetStreamError {
+    JetStreamError::Stream { what: what.into(), source: error.into() }
+}
+
+/// Makes or checks the three streams and the consumer. Returns the consumer's `ack_wait`.
+pub(crate) async fn ensure(
+    jetstream: &Context,
+    options: &JetStreamOptions,
+    names: &Names,
+) -> Result<Duration, JetStreamError> {
+    let base = |name: &str, subject: String| Config {
+        name: name.to_owned(),
+        subjects: vec![subject],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        num_replicas: options.replicas,
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        ..Config::default()
+    };
+    let messages = Config {
+        description: Some("web-ipc: the messages of an inbox".into()),
+        discard: DiscardPolicy::New,
+        max_messages: limit(options.stored_messages_max),
+        max_bytes: options.stored_bytes_max.map_or(-1, limit),
+        duplicate_window: options.remembered_for,
+        ..base(&names.stream, names.messages.clone())
+    };
+    let dead = Config {
+        description: Some("web-ipc: the dead letters of an inbox".into()),
+        discard: DiscardPolicy::Old,
+        max_messages_per_subject: 1,
+        ..base(&names.dead_stream, names.dead("*"))
+    };
+    let replies = Config {
+        description: Some("web-ipc: the replies of an inbox".into()),
+        discard: DiscardPolicy::Old,
+        max_messages_per_subject: 1,
+        max_bytes: limit(options.replies_bytes_max),
+        max_age: options.remembered_for,
+        // It must not be longer than what is kept.
+        duplicate_window: Duration::from_secs(120).min(options.remembered_for),
+        ..base(&names.reply_stream, names.reply("*"))
+    };
+    for wanted in [messages, dead, replies] {
+        let found = get_or_create(jetstream, &wanted).await?;
+        check(&wanted, &found, wanted.name == names.stream)?;
+        if found.num_replicas != wanted.num_replicas {
+            log::warn!(
+                "the stream {} exists with {} replicas, and keeps them",
+                found.name,
+                found.num_replicas
+            );
+        } else if found.num_replicas < 3 && found.name == names.stream {
+            log::warn!(
+                "the inbox {} is on one NATS server alone (replicas=1): nothing is accepted while \
+                 that is down, and a loss of power there may lose the last seconds",
+                names.stream
+            );
+        }
+    }
+    consumer(jetstream, options, names).await
+}
+
+fn limit(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+async fn get_or_create(jetstream: &Context, wanted: &Config) -> Result<Config, JetStreamError> {
+    let what = || format!("the stream {}", wanted.name);
+    for is_last in [false, true] {
+        match jetstream.get_stream(&wanted.name).await {
+            Ok(stream) => return Ok(stream.cached_info().config.clone()),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(reason)
+                    if reason.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
+                _ => return Err(not_given(what(), error)),
+            },
+        }
+        match jetstream.create_stream(wanted).await {
+            Ok(stream) => return Ok(stream.cached_info().config.clone()),
+            // Another server may have made it meanwhile.
+            Err(error) if is_last => return Err(not_given(what(), error)),
+            Err(error) => log::debug!("the stream {} was not made: {error}", wanted.name),
+        }
+    }
+    unreachable!("the second attempt returns")
+}
+
+/// Refuses a stream that does not keep what an inbox promises.
+fn check(wanted: &Config, found: &Config, is_of_messages: bool) -> Result<(), JetStreamError> {
+    let remembered = Duration::from_secs(REMEMBERED_SECS);
+    let difference = if found.subjects != wanted.subjects {
+        format!("it takes the subjects {:?}, not {:?}", found.subjects, wanted.subjects)
+    } else if found.retention != RetentionPolicy::Limits {
+        "its retention is not limits".to_owned()
+    } else if found.storage != StorageType::File {
+        "it is not stored in files".to_owned()
+    } else if found.discard != wanted.discard {
+        format!("when it is full, it discards {:?} messages", found.discard).to_lowercase()
+    } else if found.no_ack {
+        "it does not acknowledge".to_owned()
+    } else if is_of_messages && found.duplicate_window < remembered {
+        format!(
+            "its duplicate window is {:?}, and clients retry for {remembered:?}",
+            found.duplicate_window
+        )
+    } else if is_of_messages && !found.max_age.is_zero() {
+        format!("messages that wait for {:?} are deleted (max_age)", found.max_age)
+    } else if is_of_messages && found.max_messages_per_subject > 0 {
+        "it limits the messages of a subject".to_owned()
+    } else if !is_of_messages && found.max_messages_per_subject != 1 {
+        "it keeps not one message of each subject".to_owned()
+    } else {
+        return Ok(());
+    };
+    let what = format!("the stream {}", found.name);
+    Err(JetStreamError::OtherConfiguration { what, difference })
+}
+
+async fn consumer(
+    jetstream: &Context,
+    options: &JetStreamOptions,
+    names: &Names,
+) -> Result<Duration, JetStreamError> {
+    let what = || format!("the consumer {CONSUMER} of the stream {}", names.stream);
+    let stream = jetstream
+        .get_stream_no_info(&names.stream)
+        .await
+        .map_err(|error| not_given(what(), error))?;
+    let wanted = pull::Config {
+        durable_name: Some(CONSUMER.to_owned()),
+        description: Some("web-ipc: delivers to the servers of an inbox".into()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: options.takeover_after,
+        max_deliver: -1,
+        max_ack_pending: i64::from(options.max_unacknowledged),
+        ..pull::Config::default()
+    };
+    let found = match stream.consumer_info(CONSUMER).await {
+        Ok(info) => info.config,
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {
+            let made = stream.create_consumer(wanted.clone()).await;
+            made.map_err(|error| not_given(what(), error))?.cached_info().config.clone()
+        }
+        Err(error) => return Err(not_given(what(), error)),
+    };
+    let difference = if found.deliver_subject.is_some() {
+        "it pushes, and is not pulled from"
+    } else if found.ack_policy != AckPolicy::Explicit {
+        "messages are not acknowledged one by one"
+    } else if found.deliver_policy != DeliverPolicy::All || !found.filter_subject.is_empty() {
+        "it does not deliver all messages"
+    } else if found.max_deliver > 0 {
+        "it limits the deliveries of a message, without dead letters"
+    } else if found.headers_only {
+        "it delivers no bodies"
+    } else {
+        if found.ack_wait != wanted.ack_wait || found.max_ack_pending != wanted.max_ack_pending {
+            log::info!(
+                "{} exists, and keeps its ack_wait of {:?} and max_ack_pending of {}",
+                what(),
+                found.ack_wait,
+                found.max_ack_pending
+            );
+        }
+        return Ok(found.ack_wait);
+    };
+    Err(JetStreamError::OtherConfiguration { what: what(), difference: difference.to_owned() })
+}
