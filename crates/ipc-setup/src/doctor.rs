@@ -32,8 +32,10 @@ pub struct Diagnosis {
 
 const HOME: &str = "home";
 
+type Check = fn(&Scope) -> Vec<Finding>;
+
 /// The checks of a home, in their order.
-const CHECKS: [(&str, fn(&Scope) -> Vec<Finding>); 7] = [
+const CHECKS: [(&str, Check); 7] = [
     ("permissions", files::permissions),
     ("keys", files::keys),
     ("credentials", files::credentials),

@@ -115,7 +115,7 @@ impl Room {
             ..ROOM_BYTES_MIN => {
                 Finding::error(DISK, "disk_full", sentence).mended_by(Remedy::MakeRoom)
             }
-            ..ROOM_BYTES_WARN => {
+            ROOM_BYTES_MIN..ROOM_BYTES_WARN => {
                 Finding::warning(DISK, "disk_nearly_full", sentence).mended_by(Remedy::MakeRoom)
             }
             _ => Finding::ok(DISK, sentence),
