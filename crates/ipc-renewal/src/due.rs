@@ -21,10 +21,11 @@ pub struct DueRenewals {
 
 /// Renews the certificates of a home that have less than a third of their life left. It blocks.
 ///
-/// In the home of an enrolled client or further server, the server that enrolled it is asked, as [`renew_enrolled`] does; while another
-/// process does so, nothing is done here. Elsewhere the pairs are issued anew from the authority's
-/// key in the home. Where that is missing, they are [left](DueRenewals::left). Pairs that were
-/// revoked are not renewed. If nothing is due, no file is changed and nobody is asked.
+/// In the home of an enrolled client or further server, the server that enrolled it is asked, as
+/// [`renew_enrolled`] does; while another process does so, nothing is done here. Elsewhere the
+/// pairs are issued anew from the authority's key in the home. Where that is missing, they are
+/// [left](DueRenewals::left). Pairs that were revoked are not renewed. If nothing is due, no file
+/// is changed and nobody is asked.
 ///
 /// [`renew_enrolled`]: crate::renew_enrolled
 ///

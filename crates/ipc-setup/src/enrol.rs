@@ -149,13 +149,12 @@ pub(crate) struct Content {
 /// user is whom it follows the first server as. The copy of the users is that of this moment, and
 /// does not have that user.
 ///
-/// # Errors
-/// [`SetupError::EnrolmentExists`] for a client that has accepted;
+/// # Errors [`SetupError::EnrolmentExists`] for a client that has accepted;
 /// [`SetupError::EnrolmentNameTaken`] for the name of a pair of this home;
 /// [`SetupError::NoAddress`]; [`SetupError::TooManyUsers`]; [`SetupError::Store`] for a user who is
-/// there already; [`HomeError::CertificateMissing`] if the server has no pair here; [`SetupError::Name`],
-/// [`SetupError::Username`], [`SetupError::BadAuthority`], [`SetupError::Issue`]; and what is wrong
-/// with the home.
+/// there already; [`HomeError::CertificateMissing`] if the server has no pair here;
+/// [`SetupError::Name`], [`SetupError::Username`], [`SetupError::BadAuthority`],
+/// [`SetupError::Issue`]; and what is wrong with the home.
 pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundle, SetupError> {
     let bad_name = |name: &str, source| SetupError::Name { name: name.to_owned(), source };
     let subject =

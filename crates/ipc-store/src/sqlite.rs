@@ -369,8 +369,8 @@ pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Checks the user database at `path` for damage. Nothing is changed; servers and other programs may
-/// use it.
+/// Checks the user database at `path` for damage. Nothing is changed; servers and other programs
+/// may use it.
 ///
 /// # Errors
 /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).

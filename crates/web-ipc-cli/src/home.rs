@@ -16,8 +16,8 @@ pub(crate) fn peer_name(name: &str) -> Result<String, Failure> {
         .map_err(|source| Failure::from(SetupError::Name { name: name.to_owned(), source }))
 }
 
-/// The name of the pair that `name` means in this home: where every other home has `localhost`, which
-/// is the default of options, that of a further server has the server's own.
+/// The name of the pair that `name` means in this home: where every other home has `localhost`,
+/// which is the default of options, that of a further server has the server's own.
 pub(crate) fn pair_name(home: &Home, name: String) -> Result<String, Failure> {
     if name != LOCALHOST {
         return Ok(name);

@@ -53,8 +53,8 @@ impl InboxReader {
     }
 }
 
-/// Checks the file of a durable inbox at `path` for damage. A server may have the file open; nothing
-/// is changed.
+/// Checks the file of a durable inbox at `path` for damage. A server may have the file open;
+/// nothing is changed.
 ///
 /// # Errors
 /// [`DatabaseError`].
