@@ -244,10 +244,13 @@ fn in_background<T: Send + 'static>(
         let (done, result) = mpsc::channel();
         let same = Arc::clone(&work);
         let started = new_thread(move || {
-            let _place = place;
             // Where the system has no such threads, this one ends, and with it the channel.
             if leave_time_to_others() {
-                let _late = done.send(same());
+                let result = same();
+                // Before the next computation begins, which would find no place: once the result is
+                // known, this thread may get no time for long.
+                drop(place);
+                let _late = done.send(result);
             }
         });
         if let (Ok(()), Ok(result)) = (started, result.recv_timeout(patience)) {
@@ -496,6 +499,16 @@ mod tests {
         };
         assert_eq!(in_background(Arc::new(work), None, Duration::MAX), here);
         assert_eq!(runs.load(Ordering::Relaxed), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn with_the_result_the_place_in_the_background_is_free_for_the_next() {
+        let slots = Arc::new(Semaphore::new(1));
+        for _ in 0..100 {
+            let slot = Arc::clone(&slots).try_acquire_owned().expect("the last one is done");
+            in_background(Arc::new(|| ()), Some(slot), Duration::from_secs(3600));
+        }
     }
 
     #[cfg(target_os = "linux")]
