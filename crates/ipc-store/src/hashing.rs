@@ -7,7 +7,6 @@
 use std::error::Error;
 use std::fmt;
 use std::hint::black_box;
-#[cfg(test)]
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
@@ -52,9 +51,39 @@ static BACKGROUND: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     Arc::new(Semaphore::new(cores))
 });
 
-/// How long a computation has only the time that other threads leave. On a host with a free core it
-/// ends within a quarter of this.
-const BACKGROUND_MAX: Duration = Duration::from_secs(1);
+/// How long a computation has only the time that other threads leave, where few others wait for a
+/// core. It takes 250 ms where a core is free, and under a second where one is half busy.
+const BACKGROUND_MAX: Duration = Duration::from_secs(3);
+
+/// With every so many that wait for a core, [`BACKGROUND_MAX`] is divided by one more: so many
+/// logins one peer may have under way. Of 32 logins on two busy cores the last one then still ends
+/// within a client's patience of 30 s.
+const WAITING_PER_STEP: usize = 4;
+
+/// How many computations wait for a core.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a computation that waits, until it is dropped.
+struct Waiting;
+
+impl Waiting {
+    fn new() -> Self {
+        WAITING.fetch_add(1, Ordering::Relaxed);
+        Waiting
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a computation has only the time that is left, while so many others wait.
+fn background_time(waiting: usize) -> Duration {
+    let step = u32::try_from(waiting / WAITING_PER_STEP).unwrap_or(u32::MAX);
+    BACKGROUND_MAX / step.saturating_add(1)
+}
 
 /// Identifies the password that a user had at some moment: the first 8 bytes of the SHA-256 of the
 /// stored hash text.
@@ -173,10 +202,12 @@ impl Hasher {
         &self,
         work: impl Fn() -> T + Send + Sync + 'static,
     ) -> Result<T, HashingError> {
+        let waiting = Waiting::new();
         let permit = Arc::clone(&self.cores)
             .acquire_owned()
             .await
             .expect("nobody ever closes this semaphore");
+        drop(waiting);
         #[cfg(test)]
         let runs = Arc::clone(&self.runs);
         let (done, result) = oneshot::channel();
@@ -186,7 +217,8 @@ impl Hasher {
             runs.fetch_add(1, Ordering::Relaxed);
             let background = Arc::clone(&BACKGROUND).try_acquire_owned().ok();
             // The caller may be gone.
-            let _gone = done.send(in_background(Arc::new(work), background, BACKGROUND_MAX));
+            let patience = background_time(WAITING.load(Ordering::Relaxed));
+            let _gone = done.send(in_background(Arc::new(work), background, patience));
         };
         // A new thread, since a thread that has lowered its priority may not be allowed to raise
         // it. Its cost is negligible beside a bcrypt.
@@ -212,10 +244,13 @@ fn in_background<T: Send + 'static>(
         let (done, result) = mpsc::channel();
         let same = Arc::clone(&work);
         let started = new_thread(move || {
-            let _place = place;
             // Where the system has no such threads, this one ends, and with it the channel.
             if leave_time_to_others() {
-                let _late = done.send(same());
+                let result = same();
+                // Before the next computation begins, which would find no place: once the result is
+                // known, this thread may get no time for long.
+                drop(place);
+                let _late = done.send(result);
             }
         });
         if let (Ok(()), Ok(result)) = (started, result.recv_timeout(patience)) {
@@ -468,12 +503,31 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    fn with_the_result_the_place_in_the_background_is_free_for_the_next() {
+        let slots = Arc::new(Semaphore::new(1));
+        for _ in 0..100 {
+            let slot = Arc::clone(&slots).try_acquire_owned().expect("the last one is done");
+            in_background(Arc::new(|| ()), Some(slot), Duration::from_secs(3600));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
     fn in_the_background_a_thread_has_the_time_that_is_left() {
         let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let work = || thread_priority::thread_schedule_policy().unwrap();
         let policy = in_background(Arc::new(work), Some(slot), Duration::from_secs(3600));
         let idle = thread_priority::NormalThreadSchedulePolicy::Idle;
         assert_eq!(policy, thread_priority::ThreadSchedulePolicy::Normal(idle));
+    }
+
+    #[test]
+    fn the_more_wait_the_sooner_a_computation_gets_a_share_of_its_own() {
+        assert_eq!(background_time(0), BACKGROUND_MAX);
+        assert_eq!(background_time(3), BACKGROUND_MAX);
+        assert_eq!(background_time(4), BACKGROUND_MAX / 2);
+        assert_eq!(background_time(31), BACKGROUND_MAX / 8);
+        assert!(background_time(usize::MAX) < BACKGROUND_MAX / 1000);
     }
 
     #[test]
