@@ -24,7 +24,7 @@ use scope::Scope;
 pub struct Diagnosis {
     /// The home and what it is; `None` where there is none that could be looked at.
     pub home: Option<(Home, HomeKind)>,
-    /// What an enrolled client's home says of its server.
+    /// What an enrolled home says of its server.
     pub settings: Option<ClientSettings>,
     /// What was found, good and bad, in the order of the checks.
     pub findings: Vec<Finding>,
@@ -99,21 +99,29 @@ fn scope(path: &Path, now_secs: u64, findings: &mut Vec<Finding>) -> Option<Scop
             (home, kind)
         }
     };
-    let (settings, is_enrolled) = match (kind, home.client_settings()) {
-        (HomeKind::Server, _) => (None, false),
-        (HomeKind::Client, Ok(settings)) => (settings.clone(), settings.is_some()),
-        (HomeKind::Client, Err(_)) => (None, true),
+    // What a further server's home, or a client's, says of the server that enrolled it.
+    let enrolled_by = match kind {
+        HomeKind::Server => home.node_settings(),
+        HomeKind::Client => home.client_settings(),
+    };
+    let (settings, is_enrolled) = match &enrolled_by {
+        Ok(settings) => (settings.clone(), settings.is_some()),
+        Err(_) => (None, true),
     };
     let scope = Scope { home, kind, settings, is_enrolled, now_secs };
-    let said = match (kind, scope.home.client_settings()) {
-        (HomeKind::Server, _) => format!("{} is the home of a server", path.display()),
+    let said = match (kind, enrolled_by) {
+        (HomeKind::Server, Ok(None)) => format!("{} is the home of a server", path.display()),
+        (HomeKind::Server, Ok(Some(settings))) => {
+            let server = settings.server;
+            format!("{} is the home of a further server, which follows {server}", path.display())
+        }
         (HomeKind::Client, Ok(Some(settings))) => {
             format!("{} is the home of a client of {}", path.display(), settings.server)
         }
         (HomeKind::Client, Ok(None)) => {
             format!("{} is the directory of a client that was not enrolled", path.display())
         }
-        (HomeKind::Client, Err(error)) => {
+        (_, Err(error)) => {
             findings.push(scope.enrolled_anew(Finding::of_home(HOME, &error)));
             return Some(scope);
         }

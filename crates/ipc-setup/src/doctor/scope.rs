@@ -20,15 +20,16 @@ pub enum HomeKind {
 pub(super) struct Scope {
     pub(super) home: Home,
     pub(super) kind: HomeKind,
-    /// What an enrolled client's home says of its server, where that can be read.
+    /// What the home of an enrolled client or further server says of the server that enrolled it,
+    /// where that can be read.
     pub(super) settings: Option<ClientSettings>,
-    /// Whether it is the home of an enrolled client, whatever its `client.json` says.
+    /// Whether it is such a home, whatever its `client.json` or `node.json` says.
     pub(super) is_enrolled: bool,
     pub(super) now_secs: u64,
 }
 
 impl Scope {
-    /// In the home of an enrolled client, what is lost comes with another enrolment. Owners and
+    /// In an enrolled home, what is lost comes with another enrolment. Owners and
     /// modes are mended as anywhere.
     pub(super) fn enrolled_anew(&self, mut finding: Finding) -> Finding {
         let is_mode = matches!(

@@ -10,7 +10,7 @@ use ipc_base::{ModeChange, Place, Remedy};
 use super::*;
 use crate::testing::new_home;
 use crate::{
-    CertificateRequest, EnrolRequest, InitOptions, Renew, RevocationReason, accept_enrolment,
+    CertificateRequest, EnrolRequest, EnrolmentKind, InitOptions, Renew, RevocationReason, accept_enrolment,
     create_enrolment, drop_old_authority, init, issue_certificate, renew_certificates,
     revoke_certificates, rotate_authority,
 };
@@ -318,6 +318,31 @@ fn what_was_issued_for_others_is_warned_of() {
     fs::write(name, "damaged").unwrap();
     let expected = [(Severity::Warning, "issued", "certificate_damaged")];
     assert_eq!(faults(&home, now_secs()), expected);
+}
+
+#[test]
+fn a_further_server_is_fine_without_a_pair_for_localhost_and_follows_the_one_that_enrolled_it() {
+    let (directory, home) = new_home();
+    let addresses = ["127.0.0.1:3000".to_owned()];
+    let request = EnrolRequest {
+        kind: EnrolmentKind::Server,
+        ..EnrolRequest::new("node2", &addresses, now_secs())
+    };
+    let bundle = create_enrolment(&home, &request).unwrap();
+    let path = directory.path().join("node");
+    let node = accept_enrolment(&path, &bundle.text, &bundle.code, now_secs()).unwrap().home;
+    assert_fine(&node, now_secs());
+    let diagnosis = diagnose(node.root(), now_secs());
+    assert_eq!(diagnosis.home.unwrap().1, HomeKind::Server);
+    assert_eq!(diagnosis.settings.unwrap().addresses, addresses);
+    assert!(diagnosis.findings[0].sentence.ends_with("a further server, which follows localhost"));
+
+    fs::remove_file(node.root().join("node2.key")).unwrap();
+    assert_eq!(remedy(&node, "key_missing", now_secs()), Some(Remedy::EnrolAnew));
+    fs::write(node.node_settings_file(), "{").unwrap();
+    assert!(faults(&node, now_secs()).iter().any(|(severity, check, _)| {
+        (*severity, *check) == (Severity::Error, "home")
+    }));
 }
 
 /// The home of a client, and where it looks for its server.

@@ -520,7 +520,6 @@ fn wrong_usage_is_told_with_the_status_2() {
         "web-ipc --bogus",
         "web-ipc serve-me",
         "web-ipc --enrol",
-        "web-ipc --doctor",
         "web-ipc --init --users",
         "web-ipc --users --lsit",
         "web-ipc --users --add --user",
