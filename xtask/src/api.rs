@@ -17,7 +17,7 @@ use crate::counts::Counts;
 const LISTS: &str = "docs/api";
 
 /// The libraries that RELEASING.md publishes, lowest layer first.
-const CRATES: [&str; 13] = [
+const CRATES: [&str; 15] = [
     "ipc-base",
     "ipc-envelope",
     "ipc-protocol",
@@ -25,7 +25,9 @@ const CRATES: [&str; 13] = [
     "ipc-store",
     "ipc-pki",
     "ipc-home",
+    "ipc-store-postgres",
     "ipc-inbox",
+    "ipc-inbox-jetstream",
     "ipc-server",
     "ipc-client",
     "ipc-setup",

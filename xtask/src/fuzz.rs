@@ -141,12 +141,14 @@ mod tests {
     fn every_target_has_seeds_and_a_dictionary() {
         let package = cargo::workspace_root().join(PACKAGE);
         let targets = chosen(&package, None).unwrap();
-        assert!(targets.len() >= 7, "{targets:?}");
+        assert!(targets.len() >= 11, "{targets:?}");
         for target in targets {
             assert!(fs::read_dir(package.join("seeds").join(&target)).unwrap().count() > 0);
             assert!(package.join("dictionaries").join(&target).is_file(), "{target}");
         }
         assert_eq!(chosen(&package, Some("frame")).unwrap(), ["frame"]);
-        assert!(chosen(&package, Some("nothing")).unwrap_err().contains("base64, client_frame"));
+        assert!(
+            chosen(&package, Some("nothing")).unwrap_err().contains("base64, bundle, client_frame")
+        );
     }
 }

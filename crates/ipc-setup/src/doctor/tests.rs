@@ -10,9 +10,9 @@ use ipc_base::{ModeChange, Place, Remedy};
 use super::*;
 use crate::testing::new_home;
 use crate::{
-    CertificateRequest, EnrolRequest, EnrolmentKind, InitOptions, Renew, RevocationReason, accept_enrolment,
-    create_enrolment, drop_old_authority, init, issue_certificate, renew_certificates,
-    revoke_certificates, rotate_authority,
+    CertificateRequest, EnrolRequest, EnrolmentKind, InitOptions, Renew, RevocationReason,
+    accept_enrolment, create_enrolment, drop_old_authority, init, issue_certificate,
+    renew_certificates, revoke_certificates, rotate_authority,
 };
 
 const DAY_SECS: u64 = 86_400;
@@ -340,9 +340,11 @@ fn a_further_server_is_fine_without_a_pair_for_localhost_and_follows_the_one_tha
     fs::remove_file(node.root().join("node2.key")).unwrap();
     assert_eq!(remedy(&node, "key_missing", now_secs()), Some(Remedy::EnrolAnew));
     fs::write(node.node_settings_file(), "{").unwrap();
-    assert!(faults(&node, now_secs()).iter().any(|(severity, check, _)| {
-        (*severity, *check) == (Severity::Error, "home")
-    }));
+    assert!(
+        faults(&node, now_secs())
+            .iter()
+            .any(|(severity, check, _)| { (*severity, *check) == (Severity::Error, "home") })
+    );
 }
 
 /// The home of a client, and where it looks for its server.
