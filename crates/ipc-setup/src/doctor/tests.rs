@@ -338,7 +338,7 @@ fn a_further_server_is_fine_without_a_pair_for_localhost_and_follows_the_one_tha
     assert!(diagnosis.findings[0].sentence.ends_with("a further server, which follows localhost"));
 
     fs::remove_file(node.root().join("node2.key")).unwrap();
-    assert_eq!(remedy(&node, "key_missing", now_secs()), Some(Remedy::EnrolAnew));
+    assert_eq!(remedy(&node, "pair_incomplete", now_secs()), Some(Remedy::EnrolAnew));
     fs::write(node.node_settings_file(), "{").unwrap();
     assert!(
         faults(&node, now_secs())
