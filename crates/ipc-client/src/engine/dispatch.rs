@@ -34,6 +34,8 @@ pub(crate) struct Engine {
     pub(super) tasks: Cell<usize>,
     /// Watches the home, once that was begun.
     pub(super) watch: RefCell<Option<HomeWatch>>,
+    /// When the home was last found to be another.
+    pub(super) changed_at: Cell<Option<Instant>>,
     /// Where the watching thread hands on what it has read.
     pub(super) follow: Follow,
 }
@@ -48,6 +50,7 @@ impl Engine {
             waker: RefCell::new(Waker::noop().clone()),
             tasks: Cell::new(0),
             watch: RefCell::default(),
+            changed_at: Cell::new(None),
             follow,
         })
     }

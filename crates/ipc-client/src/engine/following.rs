@@ -35,6 +35,12 @@ const READ_MAX: Duration = Duration::from_secs(5);
 const UNFINISHED_MAX: Duration = Duration::from_millis(500);
 const UNFINISHED_LOOK: Duration = Duration::from_millis(50);
 
+/// How long after a change of the home the server may still go by what was there before, and when
+/// it is asked again: it reads the same files, or others that were changed with them, and where it
+/// is not told of changes it looks every 2 s.
+const SERVER_BEHIND_MAX: Duration = Duration::from_secs(3);
+const SERVER_BEHIND_LOOK: Duration = Duration::from_millis(50);
+
 impl Engine {
     /// Begins to watch the home, if that was not begun.
     pub(super) fn begin_watch(&self) {
@@ -71,6 +77,7 @@ impl Engine {
         if !change.is_any() {
             return false;
         }
+        self.changed_at.set(Some(Instant::now()));
         log::info!(
             "{} has changed: the client uses its new files from now on",
             self.exchange.source().home.root().display()
@@ -164,12 +171,16 @@ impl Engine {
         }
         let engine = Rc::clone(self);
         self.spawn(async move {
-            let is_another = engine.read_home_again(Instant::now() + READ_MAX).await;
+            let said_why = |engine: &Engine| {
+                engine.state.borrow().refused.iter().any(|one| is_said_behind(&one.error))
+            };
+            let may_pass = engine.read_home_again(Instant::now() + READ_MAX).await
+                || (said_why(&engine) && engine.server_may_be_behind().await);
             let state = &mut *engine.state.borrow_mut();
             state.is_rereading = false;
             for Refused { chunk, error, may_be_there } in std::mem::take(&mut state.refused) {
                 // Else it waits in the queue, and goes out again.
-                if !is_another {
+                if !may_pass {
                     chunk.call.fail(error, may_be_there);
                 }
             }
@@ -186,7 +197,18 @@ impl Engine {
     ) -> bool {
         may_be_explained(error)
             && (epoch != self.exchange.epoch()
-                || self.read_home_again(until.min(Instant::now() + READ_MAX)).await)
+                || self.read_home_again(until.min(Instant::now() + READ_MAX)).await
+                || (is_said_behind(error) && self.server_may_be_behind().await))
+    }
+
+    /// Whether the home changed so recently that the server may not know it yet; after the pause
+    /// that is then due.
+    async fn server_may_be_behind(&self) -> bool {
+        let is_recent = self.changed_at.get().is_some_and(|at| at.elapsed() < SERVER_BEHIND_MAX);
+        if is_recent {
+            sleep(SERVER_BEHIND_LOOK).await;
+        }
+        is_recent
     }
 
     /// Reads the home again, if its files have changed; whether there is anything new.
@@ -213,6 +235,16 @@ impl Engine {
             }
         }
         self.exchange.epoch() != epoch
+    }
+}
+
+/// Whether a server says this that goes by files of before: it does not trust a new authority yet,
+/// or does not have a new envelope key.
+fn is_said_behind(error: &SendError) -> bool {
+    match error {
+        SendError::CertificateRefused { .. } => true,
+        SendError::LoginFailed { last } => is_said_behind(last),
+        error => error.code() == Some(ProblemCode::MalformedEnvelope),
     }
 }
 

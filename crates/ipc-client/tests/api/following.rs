@@ -13,9 +13,9 @@ use serde_json::json;
 
 use crate::channel;
 use crate::fake::{
-    Answer, Fake, TOKEN, grant, http, problem, replied, success, took, with_session,
+    Answer, Fake, Plan, TOKEN, grant, http, problem, replied, success, took, with_session,
 };
-use crate::fixture::{Place, issue, now_secs};
+use crate::fixture::{Place, issue, now_secs, server_config};
 use crate::gate::teller;
 use crate::keys::{KEY, NEXT_KEY};
 use crate::logged;
@@ -54,6 +54,23 @@ fn a_certificate_that_is_refused_and_the_same_in_the_home_is_told_after_one_atte
     assert!(matches!(error, SendError::CertificateRefused { .. }), "{error:?}");
     // The second may be the one that listens for an alert.
     assert!(fake.connections() <= 2, "{} connections", fake.connections());
+}
+
+/// While an authority is replaced, the client may take the new files before the server does.
+fn a_certificate_that_the_server_comes_to_trust_soon_after_the_home_has_it_gets_in(way: Way) {
+    let (place, stranger) = (Place::new(), Place::new());
+    let later = place.tls();
+    let pair = issue(&place.authority, "localhost", now_secs());
+    let trusts_another = server_config(&pair, Some(&stranger.authority), rustls::ALL_VERSIONS);
+    let plan = move |connection| {
+        Plan::Tls(if connection < 8 { trusts_another.clone() } else { later.clone() })
+    };
+    let fake = Fake::start(0, plan, with_session(took));
+    let client = place.builder(&fake).channel(way == Way::Channel).build().unwrap().blocking();
+    renew(&place);
+    let report = client.send_all((0..20).map(|n| json!({"n": n}))).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (20, 0));
+    assert!(fake.connections() > 8, "{} connections", fake.connections());
 }
 
 #[test]
@@ -408,5 +425,6 @@ both_ways!(
     a_server_that_seals_with_the_next_key_already_is_understood_once_the_home_has_it,
     a_home_that_is_half_changed_is_waited_for_after_a_refusal,
     a_certificate_that_is_refused_is_replaced_by_the_one_that_the_home_has_by_then,
+    a_certificate_that_the_server_comes_to_trust_soon_after_the_home_has_it_gets_in,
     a_key_that_the_server_has_dropped_is_replaced_by_the_next_one,
 );
