@@ -10,6 +10,7 @@
 //! | a home renewed for as long as a program runs | [`Renewing`] |
 //! | what is due renewed once | [`renew_due`] |
 //! | an enrolled client's certificate renewed, due or not | [`renew_enrolled`] |
+//! | what has changed at the first server taken up by a further one | [`follow_enrolled`] |
 //!
 //! ```no_run
 //! use std::time::Duration;

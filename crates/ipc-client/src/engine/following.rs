@@ -171,11 +171,8 @@ impl Engine {
         }
         let engine = Rc::clone(self);
         self.spawn(async move {
-            let said_why = |engine: &Engine| {
-                engine.state.borrow().refused.iter().any(|one| is_said_behind(&one.error))
-            };
             let may_pass = engine.read_home_again(Instant::now() + READ_MAX).await
-                || (said_why(&engine) && engine.server_may_be_behind().await);
+                || (engine.was_refused_from_behind() && engine.server_may_be_behind().await);
             let state = &mut *engine.state.borrow_mut();
             state.is_rereading = false;
             for Refused { chunk, error, may_be_there } in std::mem::take(&mut state.refused) {
@@ -199,6 +196,11 @@ impl Engine {
             && (epoch != self.exchange.epoch()
                 || self.read_home_again(until.min(Instant::now() + READ_MAX)).await
                 || (is_said_behind(error) && self.server_may_be_behind().await))
+    }
+
+    /// Whether something was refused as a server does that goes by files of before.
+    fn was_refused_from_behind(&self) -> bool {
+        self.state.borrow().refused.iter().any(|one| is_said_behind(&one.error))
     }
 
     /// Whether the home changed so recently that the server may not know it yet; after the pause
