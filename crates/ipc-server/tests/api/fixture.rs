@@ -28,9 +28,27 @@ pub(crate) fn now_secs() -> u64 {
 /// One home for all tests, since making one costs a bcrypt hash. Its authority is ten days old, so
 /// that it can issue certificates that have expired.
 pub(crate) struct TestHome {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     pub(crate) home: Home,
     pub(crate) keys: KeyRing,
+}
+
+impl TestHome {
+    /// Copies the home as it was before any server used it. While servers do, SQLite makes and
+    /// removes files beside its own.
+    pub(crate) fn copy_to(&self, root: &std::path::Path) {
+        copy_files(&self.directory.path().join("unused"), root);
+    }
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    ipc_home::make_private_directory(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }
 
 pub(crate) static HOME: LazyLock<TestHome> =
@@ -45,7 +63,8 @@ fn make_home() -> TestHome {
     for name in ["second", "client2"] {
         ipc_setup::issue_certificate(&home, &CertificateRequest::new(name, now_secs())).unwrap();
     }
-    TestHome { _directory: directory, home, keys }
+    copy_files(home.root(), &directory.path().join("unused"));
+    TestHome { directory, home, keys }
 }
 
 /// Issues a certificate of the home's authority, valid for a day from `issued_at_secs`.

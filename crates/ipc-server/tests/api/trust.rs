@@ -31,13 +31,7 @@ pub(crate) struct OwnHome {
 pub(crate) fn own_home() -> OwnHome {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("home");
-    ipc_home::make_private_directory(&root).unwrap();
-    for entry in std::fs::read_dir(HOME.home.root()).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), root.join(entry.file_name())).unwrap();
-        }
-    }
+    HOME.copy_to(&root);
     OwnHome { _directory: directory, home: Home::at(root) }
 }
 
