@@ -300,11 +300,9 @@ fn a_time_that_is_given_ends_a_call_that_gets_no_answer() {
     let fake = fake(&place, |_, _| ());
     let client = client(&place, &fake);
     let begun = Instant::now();
-    let error = client.send(&json!({})).timeout(Duration::from_millis(200)).wait().unwrap_err();
+    let error = client.send(&json!({})).timeout(Duration::from_secs(2)).wait().unwrap_err();
     assert!(matches!(&error, SendError::Timeout { outcome: Outcome::NotKnown, .. }), "{error:?}");
-    assert!(
-        begun.elapsed() >= Duration::from_millis(200) && begun.elapsed() < Duration::from_secs(5)
-    );
+    assert!(begun.elapsed() >= Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -365,8 +363,8 @@ fn at_the_deadline_whoever_waits_for_room_hears_that_there_is_none() {
     let first =
         runtime.spawn(client.send(&json!({"n": 0})).timeout(Duration::from_secs(10)).into_future());
     arrival.recv().unwrap();
-    // The second send is refused itself: its timeout is shorter than the server's pause.
-    let short = Duration::from_millis(200);
+    // The second send is refused itself. Both together end within the server's pause of a second.
+    let short = Duration::from_millis(450);
     for error in [
         client.send(&json!({"n": 1})).timeout(short).wait().unwrap_err(),
         client.send(&json!({"n": 2})).timeout(short).wait().unwrap_err(),

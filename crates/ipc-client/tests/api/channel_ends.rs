@@ -226,8 +226,8 @@ fn a_stopping_server_that_has_no_reply_leaves_it_open_whether_the_request_is_the
     let peer =
         |said: &Said, speaker: &Speaker| speaker.settle(said.first, said.last(), "shutting_down");
     let fake = Fake::with_channels(place.tls(), script, each(LIMITS, peer));
-    let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_millis(300)));
-    let error = client.request(&json!({})).timeout(Duration::from_millis(300)).wait().unwrap_err();
+    let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_secs(2)));
+    let error = client.request(&json!({})).timeout(Duration::from_secs(2)).wait().unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotKnown, "{error:?}");
 }
 
@@ -253,7 +253,7 @@ fn a_server_that_closes_every_channel_at_once_is_not_asked_without_pauses() {
     let fake = Fake::with_channels(place.tls(), with_session(took), |_| {
         Opening::Greeting(LIMITS, |speaker| speaker.close(1001, "the channel was idle too long"))
     });
-    let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_millis(800)));
+    let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_secs(2)));
     let _ = client.send(&json!({})).wait();
     assert!((1..20).contains(&fake.openings()), "{} openings", fake.openings());
 }

@@ -243,7 +243,7 @@ async fn those_whose_time_is_over_hear_whether_they_were_on_their_way() {
             _ => took(seen),
         }),
     );
-    let builder = place.builder(&fake).connections_max(1).timeout(Duration::from_millis(400));
+    let builder = place.builder(&fake).connections_max(1).timeout(Duration::from_secs(2));
     let client = builder.build().unwrap();
     client.send(&json!({"n": 100})).await.unwrap();
     let error = results_of(&client, 0..1).await.remove(0).unwrap_err();

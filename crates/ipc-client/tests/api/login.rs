@@ -389,7 +389,7 @@ fn a_login_that_hangs_holds_no_call_up_beyond_its_deadline() {
         true => Answer::Hang,
         false => problem(ProblemCode::SessionExpired, ""),
     });
-    let deadline = Duration::from_millis(400);
+    let deadline = Duration::from_millis(1500);
     let client = place.builder(&fake).timeout(deadline).build().unwrap().blocking();
     let ended = |error: &SendError| {
         let SendError::Timeout { outcome: Outcome::NeverArrived, last, .. } = error else {
@@ -488,8 +488,7 @@ fn a_login_without_an_answer_leaves_no_doubt_about_the_message() {
         true => Answer::Close,
         false => problem(ProblemCode::SessionExpired, ""),
     });
-    let client =
-        place.builder(&fake).timeout(Duration::from_millis(500)).build().unwrap().blocking();
+    let client = place.builder(&fake).timeout(Duration::from_secs(2)).build().unwrap().blocking();
     let error = client.send(&json!({})).wait().unwrap_err();
     let SendError::Timeout { outcome: Outcome::NeverArrived, last, .. } = &error else {
         panic!("{error:?}")

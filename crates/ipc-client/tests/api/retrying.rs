@@ -214,7 +214,7 @@ fn the_deadline_ends_a_send_that_finds_nobody() {
 
 fn the_deadline_ends_a_send_and_says_what_became_of_it(way: Way) {
     let place = Place::new();
-    let deadline = Duration::from_millis(600);
+    let deadline = Duration::from_secs(2);
 
     let silent = Fake::tls(place.tls(), with_session(|_| Answer::Hang));
     let client = built(way, place.builder(&silent).timeout(deadline)).blocking();
