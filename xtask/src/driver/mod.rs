@@ -12,9 +12,9 @@ mod postgres;
 mod process;
 mod sandbox;
 
-pub(crate) use build::{Built, build, build_bench, build_release};
-pub(crate) use captured::{Captured, Finished, PATIENCE};
 #[allow(unused_imports, reason = "the scenarios that need them follow")]
 pub(crate) use self::{nats::Nats, postgres::Postgres};
+pub(crate) use build::{Built, build, build_bench, build_release};
+pub(crate) use captured::{Captured, Finished, PATIENCE};
 pub(crate) use process::{Output, Process, Stream};
 pub(crate) use sandbox::{Sandbox, chmod};

@@ -39,7 +39,8 @@ impl Nats {
         let folder = tempfile::Builder::new().prefix("web-ipc-nats-").tempdir();
         let folder = folder.map_err(|error| format!("no temporary directory: {error}"))?;
         let more = more.iter().map(|one| (*one).to_owned()).collect();
-        let mut nats = Self { program, host: host.to_owned(), port: 0, more, folder, process: None };
+        let mut nats =
+            Self { program, host: host.to_owned(), port: 0, more, folder, process: None };
         nats.run()?;
         Ok(nats)
     }
