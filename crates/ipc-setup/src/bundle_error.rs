@@ -25,6 +25,12 @@ pub enum BundleError {
     /// It was made by a newer version, or asks for more memory or time than is allowed.
     #[error("this version cannot open the bundle")]
     Unsupported,
+    /// It is that of a server whose users are in PostgreSQL, and the feature `postgres` was left
+    /// out.
+    #[error(
+        "the bundle is for a server whose users are in PostgreSQL, which this web-ipc was built without"
+    )]
+    UsersInPostgres,
     /// The code has another length or other characters.
     #[error("a code has {CODE_CHARS} letters and digits in groups of {GROUP_CHARS}")]
     MalformedCode,

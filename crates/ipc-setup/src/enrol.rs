@@ -3,8 +3,8 @@
 //!
 //! The command line comes here. A bundle holds what one client needs and nothing that is another's:
 //! no key of the authority, of the server or of another client, and of the envelope keys only those
-//! derived for this name. That of a server has the keys that servers share and a copy of the users
-//! (`node`), and no key of the authority either. Which changes are made in which order, so that a
+//! derived for this name. That of a server has the keys that servers share, and a copy of the users or
+//! the URL of the database that they are in (`node`), and no key of the authority either. Which changes are made in which order, so that a
 //! run that was killed is completed by its repetition, stands at each function.
 
 use std::net::IpAddr;
@@ -147,7 +147,8 @@ pub(crate) struct Content {
 /// A further server is enrolled in the same way. Its certificate is for serverAuth and clientAuth,
 /// and for the names of the first server too, since clients verify one name at every address. Its
 /// user is whom it follows the first server as. The copy of the users is that of this moment, and
-/// does not have that user.
+/// does not have that user. Where the home's users are in another database, there is no copy: the
+/// bundle has its URL, with the password if it has one.
 ///
 /// # Errors [`SetupError::EnrolmentExists`] for a client that has accepted;
 /// [`SetupError::EnrolmentNameTaken`] for the name of a pair of this home;

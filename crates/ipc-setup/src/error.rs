@@ -427,6 +427,9 @@ fn remedy_of_bundle(error: &BundleError) -> Remedy {
         BundleError::Expired => Remedy::MakeBundle,
         BundleError::FromTheFuture { .. } => Remedy::CheckClocks,
         BundleError::Unsupported => Remedy::UseNewerVersion,
+        BundleError::UsersInPostgres => {
+            Remedy::act("use a web-ipc that was built with the feature `postgres`")
+        }
     }
 }
 

@@ -504,6 +504,26 @@ mod tests {
         node.revocation_lists().unwrap();
     }
 
+    /// What follows never looks at the users: they are in the database that `users.url` names.
+    #[test]
+    fn a_server_whose_users_are_elsewhere_follows_without_users_of_its_own() {
+        let (_directory, first, node) = with_node();
+        std::fs::remove_file(node.users_db()).unwrap();
+        node.write_users_url("postgres://ipc:pass321@db.example/ipc").unwrap();
+        let url = || {
+            let file = node.users_url_file();
+            (std::fs::read(&file).unwrap(), file.metadata().unwrap().ino())
+        };
+        let before = url();
+        renew_node(&first, &node);
+        rotate_keys(&first, Ring::Envelope, now_secs()).unwrap();
+        rotate_authority(&first, now_secs()).unwrap();
+        renew_node(&first, &node);
+        assert_followed(&first, &node);
+        assert_eq!(url(), before);
+        assert!(!node.users_db().exists());
+    }
+
     #[test]
     fn a_further_server_follows_keys_authorities_and_what_is_revoked() {
         let (_directory, first, node) = with_node();

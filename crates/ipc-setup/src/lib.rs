@@ -94,4 +94,4 @@ pub use renew::{Renew, Renewals, renew_certificates};
 pub use renewal_turn::RenewalTurn;
 pub use revoke::{Revoked, revoke_certificates};
 pub use rotate::{drop_old_authority, rotate_authority};
-pub use users::{Users, user_store, users};
+pub use users::{Users, UsersDatabase, user_store, users, users_database};

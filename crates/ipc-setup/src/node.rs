@@ -15,7 +15,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::bundle_error::BundleError;
 use crate::random::random_bytes;
-use crate::users::runtime;
+use crate::users::{check_url, runtime};
 use crate::{SetupError, files};
 
 /// The largest copy of the users that a bundle carries, in bytes: about 30,000 users.
@@ -32,15 +32,28 @@ pub(crate) struct NodeContent {
     cross_certificates: Option<String>,
     /// The password of `ipc-admin`, for `admin.cred`.
     admin_password: String,
+    #[serde(flatten)]
+    users: NodeUsers,
+}
+
+/// Where the users are that a further server knows.
+#[derive(Serialize, Deserialize)]
+enum NodeUsers {
     /// A copy of `users.db` as of one moment, in base64.
-    users_db: String,
+    #[serde(rename = "users_db")]
+    Copy(String),
+    /// The URL of the database that all servers share, with its password where it has one.
+    #[serde(rename = "users_url")]
+    Shared(String),
 }
 
 impl Drop for NodeContent {
     fn drop(&mut self) {
         self.session_keys.zeroize();
         self.admin_password.zeroize();
-        self.users_db.zeroize();
+        match &mut self.users {
+            NodeUsers::Copy(text) | NodeUsers::Shared(text) => text.zeroize(),
+        }
     }
 }
 
@@ -55,7 +68,12 @@ impl NodeContent {
             revocation_lists: text_if_there(home.revocation_list_file())?,
             cross_certificates: text_if_there(home.cross_certificate_file())?,
             admin_password: home.admin_credentials()?.password.to_string(),
-            users_db: base64_simd::STANDARD.encode_to_string(&users_of(home)?[..]),
+            users: match home.users_url()? {
+                Some(url) => NodeUsers::Shared(url.to_string()),
+                None => {
+                    NodeUsers::Copy(base64_simd::STANDARD.encode_to_string(&copy_of(home)?[..]))
+                }
+            },
         })
     }
 
@@ -65,7 +83,7 @@ impl NodeContent {
         // A line break of PEM is two characters there.
         2 * (list(&self.revocation_lists) + list(&self.cross_certificates))
             + self.session_keys.len() * 64
-            + self.users_db.len()
+            + self.users_text().len()
             + 1024
     }
 
@@ -76,15 +94,26 @@ impl NodeContent {
             && !self.session_keys.iter().any(|key| envelope_keys.contains(key));
         let lists = self.revocation_lists.as_ref();
         let are_lists = lists.is_none_or(|pem| revocation_lists_from_pem(pem.as_bytes()).is_ok());
-        match is_ring && are_lists && self.users()?.starts_with(SQLITE_MAGIC) {
-            true => Ok(()),
-            false => Err(BundleError::Unsupported),
+        if !is_ring || !are_lists {
+            return Err(BundleError::Unsupported);
+        }
+        match &self.users {
+            NodeUsers::Copy(copy) if bytes_of(copy)?.starts_with(SQLITE_MAGIC) => Ok(()),
+            NodeUsers::Copy(_) => Err(BundleError::Unsupported),
+            NodeUsers::Shared(_) if !cfg!(feature = "postgres") => {
+                Err(BundleError::UsersInPostgres)
+            }
+            NodeUsers::Shared(url) => match check_url(url) {
+                Ok(()) => Ok(()),
+                Err(_) => Err(BundleError::Unsupported),
+            },
         }
     }
 
-    fn users(&self) -> Result<Zeroizing<Vec<u8>>, BundleError> {
-        let bytes = base64_simd::STANDARD.decode_to_vec(self.users_db.as_bytes());
-        bytes.map(Zeroizing::new).map_err(|_| BundleError::Unsupported)
+    fn users_text(&self) -> &str {
+        match &self.users {
+            NodeUsers::Copy(text) | NodeUsers::Shared(text) => text,
+        }
     }
 
     /// Writes it, but for what completes the home. Only for the holder of the lock, in a directory
@@ -92,8 +121,19 @@ impl NodeContent {
     pub(crate) fn unpack(&self, home: &Home) -> Result<(), SetupError> {
         write_keys(home, &self.session_keys)?;
         replace(home, self.revocation_lists.as_deref(), self.cross_certificates.as_deref())?;
-        let users = self.users().map_err(|source| SetupError::Bundle { source })?;
-        files::write(&home.users_db(), &users)
+        // An earlier bundle may have had the users in the other place.
+        match &self.users {
+            NodeUsers::Copy(copy) => {
+                let users = bytes_of(copy).map_err(|source| SetupError::Bundle { source })?;
+                files::remove(&home.users_url_file())?;
+                files::write(&home.users_db(), &users)
+            }
+            NodeUsers::Shared(url) => {
+                files::remove(&home.users_db())?;
+                let line = Zeroizing::new(format!("{url}\n"));
+                files::write(&home.users_url_file(), line.as_bytes())
+            }
+        }
     }
 
     /// Writes `admin.cred`, which completes the home.
@@ -103,6 +143,11 @@ impl NodeContent {
         let iv = random_bytes()?;
         files::commit(home.stage_admin_credentials(&credentials, now_secs, iv)?)
     }
+}
+
+fn bytes_of(base64: &str) -> Result<Zeroizing<Vec<u8>>, BundleError> {
+    let bytes = base64_simd::STANDARD.decode_to_vec(base64.as_bytes());
+    bytes.map(Zeroizing::new).map_err(|_| BundleError::Unsupported)
 }
 
 /// What a renewal brings to a server beyond what a client gets.
@@ -182,6 +227,7 @@ pub(crate) fn remove(home: &Home) -> Result<(), SetupError> {
     for path in [
         home.session_key_file(),
         home.users_db(),
+        home.users_url_file(),
         home.node_settings_file(),
         home.revocation_list_file(),
         home.cross_certificate_file(),
@@ -214,7 +260,7 @@ fn text_if_there(path: std::path::PathBuf) -> Result<Option<String>, SetupError>
 }
 
 /// The users as of this moment, as SQLite copies them while servers use the file.
-fn users_of(home: &Home) -> Result<Zeroizing<Vec<u8>>, SetupError> {
+fn copy_of(home: &Home) -> Result<Zeroizing<Vec<u8>>, SetupError> {
     const { assert!(USERS_DB_BYTES_MAX > FILE_BYTES_MAX as usize) };
     let users = home.users_db_checked()?;
     let random = u64::from_ne_bytes(random_bytes()?);

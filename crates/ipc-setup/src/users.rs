@@ -45,6 +45,50 @@ pub async fn user_store(home: &Home) -> Result<Arc<dyn UserStore>, SetupError> {
     }
 }
 
+/// The database that a home's users are in, if they are not in its `users.db`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UsersDatabase {
+    /// Its URL, without the password.
+    pub shown: String,
+    /// Whether the URL is good on this host alone: a Unix socket, or an address of loopback.
+    pub is_this_host: bool,
+}
+
+/// Where the users of a home are; `None` if in its `users.db`. Nothing is opened.
+///
+/// # Errors
+/// [`SetupError::UsersUrl`]; [`HomeError::UsersElsewhere`](ipc_home::HomeError::UsersElsewhere)
+/// where the feature `postgres` was left out; and those of reading a secret of the home.
+pub fn users_database(home: &Home) -> Result<Option<UsersDatabase>, SetupError> {
+    home.users_url()?.map(|url| database_of(home, &url)).transpose()
+}
+
+#[cfg(feature = "postgres")]
+fn database_of(_: &Home, url: &str) -> Result<UsersDatabase, SetupError> {
+    let url = parse_url(url)?;
+    Ok(UsersDatabase { shown: url.to_string(), is_this_host: url.is_this_host() })
+}
+
+#[cfg(not(feature = "postgres"))]
+fn database_of(home: &Home, _: &str) -> Result<UsersDatabase, SetupError> {
+    Err(ipc_home::HomeError::UsersElsewhere { path: home.root().to_owned() }.into())
+}
+
+/// Whether it is the URL of a database, as far as this build can tell.
+pub(crate) fn check_url(url: &str) -> Result<(), SetupError> {
+    #[cfg(feature = "postgres")]
+    parse_url(url)?;
+    let _ = url;
+    Ok(())
+}
+
+#[cfg(feature = "postgres")]
+fn parse_url(url: &str) -> Result<ipc_store_postgres::PostgresUrl, SetupError> {
+    ipc_store_postgres::PostgresUrl::parse(url)
+        .map_err(|error| SetupError::UsersUrl { reason: error.to_string() })
+}
+
 /// Opens the database at `url`. Makes its tables first if there are none.
 #[cfg(feature = "postgres")]
 async fn elsewhere(
@@ -52,8 +96,7 @@ async fn elsewhere(
     url: &str,
     options: Options,
 ) -> Result<Arc<dyn UserStore>, SetupError> {
-    let url = ipc_store_postgres::PostgresUrl::parse(url)
-        .map_err(|error| SetupError::UsersUrl { reason: error.to_string() })?;
+    let url = parse_url(url)?;
     let options = ipc_store_postgres::PostgresOptions::new().hashing(options);
     Ok(Arc::new(options.open(url).await?))
 }

@@ -37,6 +37,7 @@ const PARAMETERS: [&str; 12] = [
 #[derive(Clone)]
 pub struct PostgresUrl {
     pub(crate) options: PgConnectOptions,
+    is_here: bool,
     shown: Arc<str>,
 }
 
@@ -80,7 +81,14 @@ impl PostgresUrl {
             if has_password { ":***" } else { "" },
             options.get_database().unwrap_or_else(|| options.get_username())
         );
-        Ok(Self { options: options.disable_statement_logging(), shown: shown.into() })
+        Ok(Self { options: options.disable_statement_logging(), is_here, shown: shown.into() })
+    }
+
+    /// Whether it names a database on this host, which is another one elsewhere: on a loopback
+    /// address or a Unix socket.
+    #[must_use]
+    pub fn is_this_host(&self) -> bool {
+        self.is_here
     }
 }
 

@@ -14,6 +14,7 @@ use ipc_home::{ClientSettings, FILE_MODE, Home, Timestamp, locate};
 use ipc_setup::{
     BUNDLE_BYTES_MAX, BUNDLE_END, Code, EnrolRequest, EnrolmentKind, InitOptions, SetupError,
     accept_enrolment, cancel_enrolment, create_enrolment, list_certificates, list_enrolments,
+    users_database,
 };
 use zeroize::Zeroizing;
 
@@ -85,10 +86,23 @@ fn create(home: &Home, create: &EnrolCreate) -> Result<(), Failure> {
         log::info!("the earlier bundle for {} is void", bundle.enrolment.name);
     }
     if create.is_server {
-        log::info!(
-            "the bundle has a copy of the users as of now: what changes here later does not reach {}",
-            bundle.enrolment.name
-        );
+        let name = &bundle.enrolment.name;
+        match users_database(home)? {
+            None => log::info!(
+                "the bundle has a copy of the users as of now: what changes here later does not reach {name}"
+            ),
+            Some(database) => {
+                log::info!(
+                    "the bundle has the address of the users' database, {database}",
+                    database = database.shown
+                );
+                if database.is_this_host {
+                    log::warn!(
+                        "that address is good on this host alone: make the bundle with --usersDb URL, with an address that {name} reaches"
+                    );
+                }
+            }
+        }
     }
     log::info!(
         "{} can be accepted until {}, and then reaches {} at {}",
@@ -155,9 +169,12 @@ fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failu
             print_line(format_args!("Server:  {}", settings.identity))?;
             print_line(format_args!("Names:   {names}"))?;
             print_line(format_args!("Follows: {server}"))?;
-            print_line(format_args!(
-                "Users:   a copy; what changes in the other home from now on does not reach this one"
-            ))
+            match users_database(&accepted.home)? {
+                None => print_line(format_args!(
+                    "Users:   a copy; what changes in the other home from now on does not reach this one"
+                )),
+                Some(database) => print_line(format_args!("Users:   in {}", database.shown)),
+            }
         }
         _ => {
             print_line(format_args!("Made a client's home: {path}"))?;

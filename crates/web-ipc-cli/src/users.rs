@@ -40,7 +40,12 @@ pub(crate) fn run(
     let users = ipc_setup::users(&home)?;
     let changes =
         arguments.add || arguments.change || arguments.delete || arguments.account.is_some();
-    if changes && let Some(node) = home.node_settings()? {
+    // Users in PostgreSQL are those of all servers.
+    let are_own = home.users_url()?.is_none();
+    if changes
+        && are_own
+        && let Some(node) = home.node_settings()?
+    {
         log::warn!(
             "this changes the users of {} alone: those of {} at {} stay as they are",
             node.identity,

@@ -68,8 +68,34 @@ fn run(home: &Path, arguments: &[&str], status: i32) -> String {
     said
 }
 
-/// A server that is killed when the test ends.
-struct Serving(Child);
+/// What `--doctor` says of the databases of a home. Another program may have port 3000, which it
+/// says too.
+fn databases(home: &Path) -> String {
+    let said = command(home, &["--doctor"]).output().unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    assert!(!said.contains("pass-x"), "{said}");
+    said.lines().filter(|line| line.contains(" databases ")).collect()
+}
+
+/// A server that is killed when the test ends, with its port.
+struct Serving(Child, String);
+
+impl Serving {
+    fn start(home: &Path, arguments: &[&str]) -> Self {
+        let mut serving = command(home, &["--serve", "--port", "0"]);
+        let serving = serving.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut serving = Self(serving.spawn().unwrap(), String::new());
+        let mut log = BufReader::new(serving.0.stderr.take().unwrap()).lines();
+        let port = log.by_ref().map(Result::unwrap).find_map(|line| {
+            let (_, address) = line.split_once("Listening on https://127.0.0.1:")?;
+            Some(address.split(' ').next()?.to_owned())
+        });
+        serving.1 = port.expect("it listens");
+        // Nobody else reads it, and it must not fill up.
+        std::thread::spawn(move || log.for_each(drop));
+        serving
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -112,6 +138,9 @@ fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
     run(&home, &["--test", "--run", "--qty", "2", "--port", "0"], 0);
     run(&home, &["--certs", "--list"], 0);
     run(&home, &["--keys", "--list"], 0);
+    let said = databases(&home);
+    assert!(said.starts_with("ok       databases     the users are in postgres://postgres:***@"));
+    assert!(said.ends_with("/postgres, which answers"), "{said}");
     run(&home, &["--enrol", "--create", "--name", "worker1", "--server", "127.0.0.1"], 0);
     assert!(run(&home, &["--users", "--list"], 0).contains("Username: worker1"));
     let out = folder.path().join("copy");
@@ -124,17 +153,8 @@ fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
     let said = run(&folder.path().join("none"), &["--init", "--run", "--usersDb", nobody], 1);
     assert!(said.contains("cannot be reached"), "{said}");
 
-    let mut serving = command(&home, &["--serve", "--port", "0"]);
-    let serving = serving.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut serving = Serving(serving.spawn().unwrap());
-    let mut log = BufReader::new(serving.0.stderr.take().unwrap()).lines();
-    let port = log.by_ref().map(Result::unwrap).find_map(|line| {
-        let (_, address) = line.split_once("Listening on https://127.0.0.1:")?;
-        Some(address.split(' ').next()?.to_owned())
-    });
-    let port = port.expect("it listens");
-    // Nobody else reads it, and it must not fill up.
-    std::thread::spawn(move || log.for_each(drop));
+    let serving = Serving::start(&home, &[]);
+    let port = serving.1.clone();
     let send = ["--send", "--port", &port, "--timeout", "20", "{\"n\":1}"];
     let as_bob = |timeout| {
         let login = ["--user", "bob", "--password", "two", "--timeout", timeout];
@@ -159,4 +179,82 @@ fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
     while command(&home, &as_bob("5")).output().unwrap().status.success() {
         assert!(begun.elapsed().as_secs() < 30, "bob is still let in");
     }
+}
+
+/// Waits until a login succeeds, or is refused. Another server may have confirmed the user a moment
+/// ago.
+fn until_login(home: &Path, port: &str, user: &str, is_good: bool) {
+    let login = ["--user", user, "--password", "one", "--timeout", "5"];
+    let send = [&["--send", "--port", port][..], &login, &["{\"n\":1}"]].concat();
+    let begun = std::time::Instant::now();
+    while command(home, &send).output().unwrap().status.success() != is_good {
+        assert!(begun.elapsed().as_secs() < 30, "{user} at {port}: not {is_good}");
+    }
+}
+
+#[test]
+fn a_further_server_shares_the_users_and_has_none_of_its_own() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let url = format!("postgres://postgres:pass-x@{}/postgres", cluster.socket);
+    let user = |action| ["--users", action, "--user", "bob", "--password", "one"];
+    run(&first, &["--init", "--run", "--usersDb", &url], 0);
+    let serving = Serving::start(&first, &[]);
+
+    let bundle = folder.path().join("bundle");
+    let at_first = format!("127.0.0.1:{}", serving.1);
+    let create = ["--enrol", "--create", "--kind", "server", "--name", "node2"];
+    let place = ["--server", &at_first, "--out", bundle.to_str().unwrap()];
+    let said = run(&first, &[&create[..], &place].concat(), 0);
+    let shown = "the bundle has the address of the users' database, postgres://postgres:***@";
+    assert!(said.contains(shown) && !said.contains("copy of the users"), "{said}");
+    // It is a Unix socket.
+    assert!(said.contains("is good on this host alone"), "{said}");
+    assert!(!std::fs::read_to_string(&bundle).unwrap().contains("pass-x"));
+    let code = said.lines().find_map(|line| line.strip_prefix("Code: ")).unwrap();
+    let accept = ["--enrol", "--accept", bundle.to_str().unwrap()];
+    let accepted = command(&second, &accept).env("WEB_IPC_CODE", code).output().unwrap();
+    let said = String::from_utf8(accepted.stdout).unwrap();
+    assert!(accepted.status.success(), "{said}");
+    assert!(said.contains("Users:   in postgres://postgres:***@"), "{said}");
+    let read = |home: &Path| std::fs::read_to_string(home.join("users.url")).unwrap();
+    assert_eq!(read(&second), read(&first));
+    let mode = std::fs::metadata(second.join("users.url")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!second.join("users.db").exists());
+
+    // A user is one of both servers at once, whoever adds or deletes it, and nothing is warned of.
+    let other = Serving::start(&second, &[]);
+    let added = run(&second, &user("--add"), 0);
+    assert!(!added.contains("alone"), "{added}");
+    until_login(&first, &serving.1, "bob", true);
+    until_login(&first, &other.1, "bob", true);
+    run(&first, &["--users", "--delete", "--user", "bob"], 0);
+    until_login(&first, &other.1, "bob", false);
+    // It follows the first one without users of its own; the database may be down meanwhile.
+    let before = std::fs::metadata(second.join("users.url")).unwrap().modified().unwrap();
+    run(&second, &["--certs", "--renew"], 0);
+    run(&first, &["--keys", "--rotate"], 0);
+    run(&second, &["--certs", "--renew"], 0);
+    let keys = |home: &Path| {
+        let text = std::fs::read_to_string(home.join("envelope.keys")).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!((keys(&second).len(), keys(&second)), (2, keys(&first)));
+    assert!(databases(&second).starts_with("ok "));
+    // A login of its own at the database.
+    let own = format!("{url}?application_name=node2");
+    run(&second, &["--init", "--run", "--usersDb", &own], 0);
+    assert_eq!(read(&second).trim(), own);
+    run(&second, &["--certs", "--renew"], 0);
+    assert_eq!(read(&second).trim(), own);
+    assert!(std::fs::metadata(second.join("users.url")).unwrap().modified().unwrap() > before);
+    assert!(!second.join("users.db").exists());
+    drop((serving, other));
+    assert!(cluster.does("stop"));
+    let said = run(&second, &["--serve", "--port", "0"], 1);
+    assert!(said.contains("cannot be reached"), "{said}");
+    let said = databases(&second);
+    assert!(said.starts_with("error ") && said.contains("cannot be reached"), "{said}");
 }

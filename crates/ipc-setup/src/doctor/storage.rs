@@ -5,13 +5,14 @@
 use std::path::Path;
 
 use ipc_base::Remedy;
-use ipc_inbox::remedy_of_file;
+use ipc_home::Home;
+use ipc_inbox::{InboxReader, remedy_of_file};
 use ipc_store::{DatabaseError, StoreError};
 
 use super::report::Finding;
 use super::scope::{HomeKind, Scope};
 use crate::SetupError;
-use crate::users::runtime;
+use crate::users::{runtime, user_store, users_database};
 
 const DATABASES: &str = "databases";
 const DISK: &str = "disk";
@@ -34,23 +35,33 @@ pub(super) fn databases(scope: &Scope) -> Vec<Finding> {
         Ok(runtime) => runtime,
         Err(error) => return vec![Finding::not_checked(DATABASES, ipc_base::chain(&error))],
     };
-    let users = match home.users_db_checked() {
-        Ok(path) => match runtime.block_on(ipc_store::check_integrity(&path)) {
-            Ok(()) => Finding::ok(DATABASES, "users.db is sound"),
-            Err(source) => {
-                let code = match &source {
-                    StoreError::Database(error) => code_of(error),
-                    _ => "database_unusable",
-                };
-                Finding::of_setup(DATABASES, code, &SetupError::Store(source))
+    let users = match users_database(home) {
+        Ok(Some(database)) => match runtime.block_on(opens(home)) {
+            Ok(()) => {
+                let sentence = format!("the users are in {}, which answers", database.shown);
+                Finding::ok(DATABASES, sentence)
             }
+            Err(error) => Finding::of_setup(DATABASES, "database_unusable", &error),
         },
-        Err(error) => Finding::of_home(DATABASES, &error),
+        Ok(None) => match home.users_db_checked() {
+            Ok(path) => match runtime.block_on(ipc_store::check_integrity(&path)) {
+                Ok(()) => Finding::ok(DATABASES, "users.db is sound"),
+                Err(source) => {
+                    let code = match &source {
+                        StoreError::Database(error) => code_of(error),
+                        _ => "database_unusable",
+                    };
+                    Finding::of_setup(DATABASES, code, &SetupError::Store(source))
+                }
+            },
+            Err(error) => Finding::of_home(DATABASES, &error),
+        },
+        Err(error) => Finding::of_setup(DATABASES, "database_unusable", &error),
     };
     let inbox = match home.inbox_db_checked() {
         Ok(path) if !path.exists() => None,
         Ok(path) => Some(match runtime.block_on(ipc_inbox::check_integrity(&path)) {
-            Ok(()) => Finding::ok(DATABASES, "inbox.db is sound"),
+            Ok(()) => Finding::ok(DATABASES, sound_inbox(runtime.block_on(messages_in(&path)))),
             Err(error @ DatabaseError::Outdated { .. }) => {
                 let sentence = ipc_base::chain(&error).to_string();
                 Finding::warning(DATABASES, code_of(&error), sentence)
@@ -63,6 +74,26 @@ pub(super) fn databases(scope: &Scope) -> Vec<Finding> {
         Err(error) => Some(Finding::of_home(DATABASES, &error)),
     };
     std::iter::once(users).chain(inbox).collect()
+}
+
+/// Opens the database that the home's users are in, and closes it.
+async fn opens(home: &Home) -> Result<(), SetupError> {
+    user_store(home).await?.close().await;
+    Ok(())
+}
+
+/// How many messages are in the inbox: those that wait, and dead letters.
+async fn messages_in(path: &Path) -> Result<u64, DatabaseError> {
+    InboxReader::open(path).await?.messages().await
+}
+
+/// A server that changes the file just now may keep it from being counted. That is no fault.
+fn sound_inbox(messages: Result<u64, DatabaseError>) -> String {
+    match messages {
+        Ok(1) => "inbox.db is sound, with 1 message".to_owned(),
+        Ok(messages) => format!("inbox.db is sound, with {messages} messages"),
+        Err(_) => "inbox.db is sound".to_owned(),
+    }
 }
 
 fn code_of(error: &DatabaseError) -> &'static str {

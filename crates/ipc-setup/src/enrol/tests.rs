@@ -702,3 +702,167 @@ fn of_two_acceptances_of_a_server_at_once_one_makes_the_home() {
     assert_eq!(made, 1);
     assert_good_node(&path, &first);
 }
+
+/// A database that nobody opens here.
+const USERS_URL: &str = "postgres://ipc:nobody-may-see@db.example/ipc";
+
+/// The bundle of a further server with other members of its part in the content.
+fn with_members(bundle: &Bundle, members: &[(&str, serde_json::Value)]) -> String {
+    let opened = bundle::open(&bundle.text, &bundle.code, now_secs()).unwrap();
+    let mut content: serde_json::Value = serde_json::from_slice(&opened).unwrap();
+    for (member, value) in members {
+        match value {
+            serde_json::Value::Null => {
+                drop(content["node"].as_object_mut().unwrap().remove(*member))
+            }
+            value => content["node"][*member] = value.clone(),
+        }
+    }
+    let json = content.to_string();
+    bundle::seal(json.as_bytes(), &bundle.code, Cost::DEFAULT, now_secs()).unwrap()
+}
+
+fn with_users_url(bundle: &Bundle, url: &str) -> String {
+    with_members(bundle, &[("users_db", serde_json::Value::Null), ("users_url", url.into())])
+}
+
+#[test]
+fn a_servers_bundle_without_users_or_with_what_is_no_database_is_refused() {
+    let (directory, first) = new_home();
+    let bundle = create_server(&first);
+    let path = directory.path().join("node2");
+    for members in [
+        [("users_db", serde_json::Value::Null)],
+        [("users_db", "".into())],
+        [("users_db", "no base64!".into())],
+        [("users_db", base64_simd::STANDARD.encode_to_string(b"no database").into())],
+    ] {
+        let text = with_members(&bundle, &members);
+        let error = accept_enrolment(&path, &text, &bundle.code, now_secs()).unwrap_err();
+        assert_eq!(error.to_string(), "this version cannot open the bundle", "{members:?}");
+        assert!(!path.exists());
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn a_bundle_with_users_in_postgresql_is_refused_by_a_build_that_cannot_open_them() {
+    let (directory, first) = new_home();
+    let bundle = create_server(&first);
+    let path = directory.path().join("node2");
+    let text = with_users_url(&bundle, USERS_URL);
+    let error = accept_enrolment(&path, &text, &bundle.code, now_secs()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the bundle is for a server whose users are in PostgreSQL, which this web-ipc was built \
+         without"
+    );
+    let remedy = Remedy::act("use a web-ipc that was built with the feature `postgres`");
+    assert_eq!(error.remedy(), Some(remedy));
+    assert!(!path.exists());
+    // Nor does it make such a bundle: it cannot add the server's user.
+    let elsewhere = first.clone().with_users_url(Some(USERS_URL));
+    let names = ["node3".to_owned()];
+    let request = EnrolRequest { name: "node3", ..server_request(&names, &[]) };
+    let error = create_enrolment(&elsewhere, &request).unwrap_err();
+    assert!(matches!(error, SetupError::Home(HomeError::UsersElsewhere { .. })), "{error:?}");
+}
+
+#[cfg(feature = "postgres")]
+mod users_in_postgresql {
+    use super::*;
+
+    /// That the home names the database, and has no users of its own.
+    fn assert_names_the_database(path: &Path) {
+        let home = Home::open(path).unwrap();
+        assert_eq!(home.users_url().unwrap().unwrap().as_str(), USERS_URL);
+        let files = files_of(path);
+        assert_eq!(files["users.url"], (format!("{USERS_URL}\n").into_bytes(), 0o600));
+        assert!(!files.keys().any(|file| file.starts_with("users.db")), "{files:?}");
+        let database = crate::users_database(&home).unwrap().unwrap();
+        assert_eq!(database.shown, "postgres://ipc:***@db.example:5432/ipc");
+        assert!(!database.is_this_host);
+        // Nothing is missing, and nothing is made anew.
+        let made = crate::init(path, &InitOptions::now()).unwrap();
+        assert_eq!(made.outcome, crate::Outcome::AlreadyThere);
+    }
+
+    #[test]
+    fn the_home_of_a_bundle_names_the_database_and_has_no_users_of_its_own() {
+        let (directory, first) = new_home();
+        let bundle = create_server(&first);
+        let path = directory.path().join("node2");
+        for url in ["", "mysql://db.example/ipc", "postgres://db.example/ipc?nonsense=1"] {
+            let text = with_users_url(&bundle, url);
+            let error = accept_enrolment(&path, &text, &bundle.code, now_secs()).unwrap_err();
+            assert_eq!(error.to_string(), "this version cannot open the bundle", "{url}");
+            assert!(!path.exists());
+        }
+        let text = with_users_url(&bundle, USERS_URL);
+        accept_enrolment(&path, &text, &bundle.code, now_secs()).unwrap();
+        assert_names_the_database(&path);
+    }
+
+    #[test]
+    fn a_bundle_in_place_of_one_with_users_elsewhere_leaves_nothing_of_that() {
+        let (directory, first) = new_home();
+        let path = directory.path().join("node2");
+        let cut_short = |home: &Home| {
+            // As an acceptance that was cut short before its last file.
+            std::fs::remove_file(home.admin_cred_file()).unwrap();
+            std::fs::write(marker(home), "").unwrap();
+        };
+        let bundle = create_server(&first);
+        let text = with_users_url(&bundle, USERS_URL);
+        let home = accept_enrolment(&path, &text, &bundle.code, now_secs()).unwrap().home;
+        cut_short(&home);
+        accept(&path, &create_server(&first)).unwrap();
+        assert_good_node(&path, &first);
+        assert!(!home.users_url_file().exists());
+        cut_short(&home);
+        let bundle = create_server(&first);
+        let text = with_users_url(&bundle, USERS_URL);
+        accept_enrolment(&path, &text, &bundle.code, now_secs()).unwrap();
+        assert_names_the_database(&path);
+        cut_short(&home);
+        accept(&path, &create(&first, "worker1").unwrap()).unwrap();
+        assert_good(&home, &first, "worker1");
+    }
+
+    /// Not a test of its own: what the processes of the test below do.
+    #[test]
+    fn child_process_accepts() {
+        let Some(home) = kills::home_of_child() else { return };
+        let read = |name: &str| std::fs::read_to_string(home.with_file_name(name)).unwrap();
+        let code = read("code").parse().unwrap();
+        accept_enrolment(&home, &read("bundle"), &code, now_secs()).unwrap();
+    }
+
+    #[test]
+    fn an_acceptance_that_is_killed_anywhere_is_completed_by_its_repetition() {
+        let killed = kills::at_each_step(
+            "enrol::tests::users_in_postgresql::child_process_accepts",
+            || {
+                let (directory, first) = new_home();
+                let bundle = create_server(&first);
+                let text = with_users_url(&bundle, USERS_URL);
+                std::fs::write(directory.path().join("bundle"), text).unwrap();
+                std::fs::write(directory.path().join("code"), bundle.code.to_string()).unwrap();
+                let node = directory.path().join("node2");
+                (directory, node)
+            },
+            |path| {
+                let read = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap();
+                let is_whole = path.exists() && Home::at(path).is_complete().unwrap();
+                let code = read("code").parse().unwrap();
+                match accept_enrolment(path, &read("bundle"), &code, now_secs()) {
+                    Ok(_) => {}
+                    Err(SetupError::AlreadyEnrolled { .. }) => assert!(is_whole),
+                    Err(error) => panic!("{error:?}"),
+                }
+                assert_names_the_database(path);
+            },
+        );
+        assert!(killed > 20, "{killed}");
+    }
+}

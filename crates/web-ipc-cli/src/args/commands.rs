@@ -415,7 +415,7 @@ fn enrol_command() -> Command {
                 .long("kind")
                 .value_name("KIND")
                 .value_parser(["client", "server"])
-                .help("What is enrolled: a client, or a further server of this installation with every key that servers share and a copy of the users [default: client]"),
+                .help("What is enrolled: a client, or a further server of this installation with every key that servers share, and a copy of the users or the address of their database [default: client]"),
         )
         .arg(
             Arg::new("altNames")

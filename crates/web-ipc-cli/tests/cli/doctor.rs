@@ -56,7 +56,7 @@ fn beside_its_server_a_home_is_fine_and_is_left_as_it_was() {
     let fine = [
         &*format!("ok       server        {address} answers as localhost"),
         &*format!("ok       clock         this host's clock agrees with that of {address}"),
-        "ok       databases     inbox.db is sound",
+        "ok       databases     inbox.db is sound, with 0 messages",
         "nothing is wrong",
     ];
     has(&said, 0, &fine);
