@@ -53,6 +53,11 @@ impl Server {
         futures_executor::block_on(self.server.finish_inbox())
     }
 
+    /// See [`Server::begin_drain`](crate::Server::begin_drain).
+    pub fn begin_drain(&self) {
+        self.server.begin_drain();
+    }
+
     /// See [`Server::begin_stop`](crate::Server::begin_stop).
     pub fn begin_stop(&self) {
         self.server.begin_stop();

@@ -93,7 +93,7 @@ impl Refusal {
     }
 }
 
-/// The refusal of every request while the server stops.
+/// The refusal of every request while the server stops, and of `/is/running` while it drains.
 pub(crate) fn shutting_down() -> Refusal {
     Refusal::new(ProblemCode::ShuttingDown, "the server is stopping").retry_after(RETRY_AFTER)
 }

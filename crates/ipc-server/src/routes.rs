@@ -23,7 +23,7 @@ use crate::login_ids::NotNew;
 use crate::login_throttle::LoginAttempt;
 use crate::memory_budget::Reservation;
 use crate::prefer;
-use crate::refusal::{RETRY_AFTER, Refusal, internal};
+use crate::refusal::{RETRY_AFTER, Refusal, internal, shutting_down};
 use crate::renewal;
 use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
@@ -68,7 +68,10 @@ fn method_not_allowed(route: Route) -> Refusal {
     )
 }
 
-async fn is_running(request: HttpRequest) -> HttpResponse {
+async fn is_running(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    if state.is_draining() {
+        return answer(&request, Err(shutting_down()));
+    }
     let text = HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(IS_RUNNING_TEXT);
     answer(&request, Ok(text))
 }

@@ -105,6 +105,20 @@ impl Server {
         }
     }
 
+    /// Takes the server out of a load balancer's choice: from now on `GET /is/running` answers 503
+    /// `shutting_down`. Everything else goes on as before, new connections and messages included,
+    /// until [`begin_stop`](Server::begin_stop) or [`stop`](Server::stop). Wait between the two for
+    /// as long as the load balancer may take to notice. Returns at once.
+    pub fn begin_drain(&self) {
+        if self.state.stopping.drain() {
+            log::info!(
+                "Draining web server {}:{}: /is/running answers 503, messages are still accepted",
+                self.name,
+                self.address.port()
+            );
+        }
+    }
+
     /// Begins a [`stop`](Server::stop) and returns at once. The application may meanwhile take
     /// messages from the inbox and reply to waiting requests. The inbox is closed when no request
     /// is being served any more.

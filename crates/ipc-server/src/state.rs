@@ -55,6 +55,11 @@ impl State {
         self.trust.load()
     }
 
+    /// Whether new connections should go elsewhere, because the server stops or soon will.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stopping.is_draining()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.has_begun()
     }

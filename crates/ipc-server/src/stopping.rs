@@ -1,7 +1,7 @@
-//! Signals that a server stops, and counts its connections.
+//! Signals that a server drains or stops, and counts its connections.
 //!
-//! `server` begins the stop and waits for it. Each connection is counted here and waits here for
-//! the signal. Nothing here knows what a connection is.
+//! `server` begins both and waits for the end. Each connection is counted here and waits here for
+//! the signal of the stop. Nothing here knows what a connection is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,8 @@ use tokio::sync::watch;
 /// The signal and the count, shared by all workers of a server.
 #[derive(Debug)]
 pub(crate) struct Stopping {
+    /// New connections should go elsewhere. Nothing else has changed yet.
+    is_draining: AtomicBool,
     /// The same as `begun`, cheap to read at each step.
     has_begun: AtomicBool,
     begun: watch::Sender<bool>,
@@ -24,14 +26,26 @@ pub(crate) struct Counted(Arc<Stopping>);
 impl Stopping {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Stopping {
+            is_draining: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             begun: watch::Sender::new(false),
             connections: watch::Sender::new(0),
         })
     }
 
+    /// Begins to drain. Returns `false` if it, or the stop, had begun before.
+    pub(crate) fn drain(&self) -> bool {
+        !self.is_draining.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the server drains or stops.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
     /// Begins the stop. Returns `false` if it had begun before.
     pub(crate) fn begin(&self) -> bool {
+        self.is_draining.store(true, Ordering::Relaxed);
         self.has_begun.store(true, Ordering::Relaxed);
         !self.begun.send_replace(true)
     }
@@ -78,6 +92,18 @@ mod tests {
         assert!(stopping.begin());
         assert!(!stopping.begin());
         assert!(stopping.begun().now_or_never().is_some() && stopping.has_begun());
+    }
+
+    #[test]
+    fn a_server_that_drains_does_not_stop_and_one_that_stops_has_drained() {
+        let stopping = Stopping::new();
+        assert!(!stopping.is_draining());
+        assert!(stopping.drain() && !stopping.drain());
+        assert!(stopping.is_draining() && !stopping.has_begun());
+        assert!(stopping.begun().now_or_never().is_none());
+
+        let stopping = Stopping::new();
+        assert!(stopping.begin() && !stopping.drain() && stopping.is_draining());
     }
 
     #[tokio::test]

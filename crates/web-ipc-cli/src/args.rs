@@ -370,6 +370,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
         exec: text(options, "exec"),
         jobs: options.get_one("jobs").copied().unwrap_or(1),
         tries,
+        drain_secs: *options.get_one("drain").expect("has a default"),
         stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
     })
 }

@@ -23,7 +23,7 @@ use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::renewal;
 use crate::signals::{self, EndSignals};
-use ending::{CONNECTIONS_WAIT, Serving};
+use ending::{CONNECTIONS_WAIT, Drain, Serving};
 
 /// The visibility timeout of a message whose line is being printed. It is a year, since the reader
 /// may be slow. After the end of this process, the inbox delivers such messages again at once.
@@ -94,8 +94,13 @@ pub(crate) fn run(
         if home.node_settings()?.is_some() {
             tokio::spawn(follow_first(home.clone()));
         }
-        let serving =
-            Serving { server, signals, is_durable: serve.inbox != InboxKind::Memory, stop_within };
+        let serving = Serving {
+            server,
+            signals,
+            is_durable: serve.inbox != InboxKind::Memory,
+            drain: Drain::new(Duration::from_secs(u64::from(serve.drain_secs))),
+            stop_within,
+        };
         match &serve.exec {
             None => lines::print_all(serving).await,
             Some(command) => {

@@ -13,6 +13,8 @@
 //! | to send messages and requests | [`Client`], [`LocalClient`], [`client`] | `client` (default) |
 //! | to renew the certificate of an enrolled client | [`Client::renew`], [`client::Renewal`] | `client` (default) |
 //! | to receive them | [`Server`], [`Inbox`], [`Delivery`], [`server`] | `server` (default) |
+//! | an inbox that several servers share | `jetstream::JetStreamOptions` | `jetstream` |
+//! | users that several servers share | `postgres::PostgresUserStore` | `postgres` |
 //! | the same without async | `blocking` | `blocking` (default) |
 //! | to make a home, certificates and users | `setup` | `setup` |
 //! | certificates that are renewed while a program runs | `renewal::Renewing` | `renewal` |
@@ -50,7 +52,10 @@
 //! - `client` (default): the sending end. It builds neither a database nor OpenSSL.
 //! - `server` (default): the receiving end.
 //! - `blocking` (default): both ends for programs that are not async.
-//! - `jetstream`: an inbox on NATS JetStream, which several servers share.
+//! - `jetstream`: an inbox on NATS JetStream, which several servers share. `docs/jetstream.md` has a
+//!   program.
+//! - `postgres`: users in PostgreSQL, for several servers. `docs/postgresql.md` has a program. With
+//!   `setup` too, homes whose users are there can be made and managed.
 //! - `setup`: makes homes, certificates and users. It links OpenSSL.
 //! - `renewal`: keeps the certificates of a home renewed, also of an enrolled client's. It has
 //!   `client` and `setup` with it.
@@ -89,6 +94,12 @@ pub mod jetstream {
     pub use ipc_inbox_jetstream::*;
 }
 
+/// Users in PostgreSQL. Re-exports all of `ipc-store-postgres`.
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    pub use ipc_store_postgres::*;
+}
+
 /// Makes homes, certificates and users. Re-exports all of `ipc-setup`.
 #[cfg(feature = "setup")]
 pub mod setup {
@@ -118,4 +129,12 @@ mod pages {
 
     #[doc = include_str!("../../../docs/delivery.md")]
     struct Delivery;
+
+    #[cfg(feature = "jetstream")]
+    #[doc = include_str!("../../../docs/jetstream.md")]
+    struct JetStream;
+
+    #[cfg(feature = "postgres")]
+    #[doc = include_str!("../../../docs/postgresql.md")]
+    struct PostgreSql;
 }

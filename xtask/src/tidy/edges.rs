@@ -61,6 +61,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-client",
             "ipc-setup",
             "ipc-renewal",
+            "ipc-store-postgres",
         ],
     ),
     (
@@ -106,6 +107,7 @@ const KEPT_OUT: &[(&str, &[&str], &str)] = &[
     ("ipc-server", &["openssl-sys"], "a program that only receives must not build OpenSSL"),
     ("web-ipc", &["openssl-sys"], "only its feature `setup` makes certificates"),
     ("web-ipc", &["async-nats"], "only its feature `jetstream` uses NATS"),
+    ("web-ipc", &["ipc-store-postgres"], "only its feature `postgres` uses PostgreSQL"),
     ("web-ipc-cli", &["async-nats"], "only its feature `jetstream` uses NATS"),
 ];
 

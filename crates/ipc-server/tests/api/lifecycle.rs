@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ipc_home::Home;
-use ipc_protocol::Route;
+use ipc_protocol::{ProblemCode, Route};
 use ipc_server::{Protocol, Server, StartError};
 
+use crate::channel_fixture::{open, settled};
 use crate::fixture::*;
 
 /// A free port outside the range from which other tests' servers choose.
@@ -47,6 +48,41 @@ async fn a_stop_finishes_what_is_under_way_and_leaves_what_was_accepted() {
     assert!(server.inbox().recv().await.is_none());
     assert!(tokio::net::TcpStream::connect(server.address()).await.is_err());
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_draining_server_works_on_and_says_503_to_a_load_balancer() {
+    let server = builder().bind(elsewhere()).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut kept = connect(&server).await;
+    assert_eq!(kept.request("GET", "/is/running", "", b"").await.status, 200);
+
+    server.begin_drain();
+    server.begin_drain();
+    let answer = kept.request("GET", "/is/running", "", b"").await;
+    assert_eq!(answer.is_refusal(ProblemCode::ShuttingDown).detail, "the server is stopping");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("connection"), None, "the connection is kept");
+    kept.write(b"HEAD /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(kept.read_head().await.unwrap().status, 503);
+
+    // On this connection and on a new one, by POST and over a channel.
+    kept.submit(new_id(), &session, r#"{"n":1}"#).await.is_success();
+    let mut new = connect(&server).await;
+    new.request("GET", "/is/running", "", b"").await.is_refusal(ProblemCode::ShuttingDown);
+    new.submit(new_id(), &session, r#"{"n":2}"#).await.is_success();
+    let mut channel = open(&server).await;
+    let answer = channel.ask(&[(new_id(), r#"{"n":3}"#, None)]).await;
+    assert_eq!(answer, settled(&[(0, 0, "accepted")]));
+    for n in 1..=3 {
+        let delivery = server.inbox().recv().await.unwrap();
+        assert_eq!(delivery.body(), format!(r#"{{"n":{n}}}"#));
+        delivery.ack().await.unwrap();
+    }
+
+    server.stop().await;
+    assert!(kept.read_response().await.is_err());
+    assert!(tokio::net::TcpStream::connect(server.address()).await.is_err());
 }
 
 #[tokio::test]

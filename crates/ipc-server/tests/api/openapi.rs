@@ -50,7 +50,8 @@ fn occurs_at(code: ProblemCode, route: Route) -> bool {
         ProblemCode::MalformedRequest
         | ProblemCode::WrongCertificate
         | ProblemCode::CertificateRevoked
-        | ProblemCode::MethodNotAllowed => true,
+        | ProblemCode::MethodNotAllowed
+        | ProblemCode::ShuttingDown => true,
         ProblemCode::NotFound => false,
         ProblemCode::MalformedEnvelope
         | ProblemCode::StaleEnvelope
@@ -60,7 +61,6 @@ fn occurs_at(code: ProblemCode, route: Route) -> bool {
         | ProblemCode::TooLarge
         | ProblemCode::InternalError
         | ProblemCode::Unavailable => is_post,
-        ProblemCode::ShuttingDown => is_post || route == Route::MessageChannel,
         ProblemCode::SessionExpired => is_post && !is_login,
         // A batch has an answer for each of its messages instead.
         ProblemCode::IdReused => is_post && !is_renewal && route != Route::MessageBatch,

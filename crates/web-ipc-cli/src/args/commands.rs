@@ -293,6 +293,12 @@ fn serve_command() -> Command {
             .value_parser(|text: &str| number_between(text, 1, u16::MAX)),
         )
         .arg(
+            option("drain", 'd', "SECONDS", "When stopped by a signal, go on for so long first while /is/running answers 503, so that a load balancer sends clients elsewhere; another signal ends that")
+                .allow_negative_numbers(true)
+                .value_parser(|text: &str| number_between(text, 0, u16::MAX))
+                .default_value("0"),
+        )
+        .arg(
             option("stopWithin", 'w', "SECONDS", "How long a stop may take: it waits for running commands, and for messages in memory")
                 .allow_negative_numbers(true)
                 .value_parser(|text: &str| number_between(text, 1, u16::MAX))

@@ -134,6 +134,8 @@ pub(crate) struct Serve {
     pub(crate) jobs: u16,
     /// After how many deliveries a durable inbox makes a message a dead letter.
     pub(crate) tries: Option<u16>,
+    /// How long it goes on before a stop while `/is/running` answers 503, in seconds.
+    pub(crate) drain_secs: u16,
     /// How long a stop may take, in seconds.
     pub(crate) stop_within_secs: u16,
 }

@@ -23,7 +23,22 @@ pub(super) struct Serving {
     pub(super) server: Server,
     pub(super) signals: EndSignals,
     pub(super) is_durable: bool,
+    pub(super) drain: Drain,
     pub(super) stop_within: Duration,
+}
+
+/// How long the server goes on after the first signal.
+pub(super) struct Drain {
+    /// Zero once it has begun.
+    time: Duration,
+    /// The signal that began it, and when it ends.
+    begun: Option<(EndSignal, Instant)>,
+}
+
+impl Drain {
+    pub(super) fn new(time: Duration) -> Self {
+        Drain { time, begun: None }
+    }
 }
 
 /// Why a server ends.
@@ -37,6 +52,27 @@ pub(super) enum Cause {
 }
 
 impl Serving {
+    /// Waits for the next signal. The first one, if the server drains, counts from the end of that
+    /// time on; another signal counts at once. May be dropped and called again at any time.
+    pub(super) async fn next_signal(&mut self) -> EndSignal {
+        loop {
+            let until_drained = self.drain.begun.map(|(_, until)| until);
+            let signal = tokio::select! {
+                signal = self.signals.next() => signal,
+                () = until(until_drained) => self.drain.begun.expect("it has an end").0,
+            };
+            self.drain.begun = None;
+            let time = std::mem::take(&mut self.drain.time);
+            if time.is_zero() {
+                return signal;
+            }
+            self.server.begin_drain();
+            let secs = time.as_secs();
+            log::info!("stopping in {secs} s (--drain); another signal begins the stop at once");
+            self.drain.begun = Some((signal, Instant::now() + time));
+        }
+    }
+
     /// Refuses further messages from now on, and logs how many are left. `in_hand` is the number of
     /// messages that were taken from the inbox, and `deal` says what is done with those that are
     /// left. Returns the time by which that must be done.

@@ -240,7 +240,7 @@ pub(super) async fn run_all(
         };
         tokio::select! {
             biased;
-            signal = serving.signals.next() => {
+            signal = serving.next_signal() => {
                 if is_stopping {
                     break Cause::SecondSignal(signal);
                 }

@@ -66,7 +66,7 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
         }
         tokio::select! {
             biased;
-            signal = serving.signals.next() => {
+            signal = serving.next_signal() => {
                 if is_stopping {
                     break Cause::SecondSignal(signal);
                 }

@@ -1,7 +1,8 @@
 //! The ends of `--serve`: a signal, a second one, the time for a stop, a reader that goes away.
 
 use std::fs;
-use std::io::{BufRead as _, Read as _};
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread;
@@ -144,6 +145,49 @@ fn a_stop_takes_no_longer_than_it_may() {
     let log = server.ended_with(1);
     assert!(log.contains("ended after 1 s (--stopWithin); ") && log.contains(" are lost"), "{log}");
     drop(unread);
+}
+
+/// What a load balancer's check gets, head and body.
+fn is_running(server: &Server) -> String {
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{}", server.port)).unwrap();
+    stream.write_all(b"GET /is/running HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_server_that_drains_says_503_and_works_on_until_another_signal() {
+    let world = World::with_fresh_home();
+    let options = ["--protocol", "http", "--drain", "3600"];
+    for mode in [&[][..], &["--exec", "cat >> done"], &["--inbox", "durable"]] {
+        let mut server = Server::start(&world, &[&options[..], mode].concat());
+        let answer = is_running(&server);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+        server.signal("-TERM");
+        server.wait_for_log("stopping in 3600 s (--drain); another signal begins the stop at once");
+        let answer = is_running(&server);
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("\"code\":\"shutting_down\""), "{answer}");
+        let sent = client(&world, &server, &["--send", "--protocol", "http", "{\"n\":1}"], "");
+        assert!(sent.status.success(), "{}", text(&sent.stderr));
+
+        server.signal("-TERM");
+        let log = server.ended();
+        let drained = log.find("Draining web server").unwrap();
+        assert!(log.find("Shutting down web server").unwrap() > drained, "{log}");
+        assert_eq!(log.matches("stopping in ").count(), 1, "{log}");
+    }
+    assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap(), "{\"n\":1}\n");
+}
+
+#[test]
+fn when_it_has_drained_a_server_stops_by_itself() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--drain", "1"]);
+    let log = server.stop();
+    assert!(log.contains("stopping in 1 s (--drain)") && log.contains("Shutting down"), "{log}");
 }
 
 #[test]
