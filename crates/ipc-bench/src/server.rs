@@ -5,7 +5,7 @@
 
 use futures_util::future::join_all;
 use ipc_home::Home;
-use ipc_server::{Delivery, DurableOptions, Inbox, InboxChoice, Server};
+use ipc_server::{Delivery, DurableOptions, Inbox, InboxChoice, Server, ServerBuilder};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +24,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let home = Home::open(options.required::<String>("home")?)?;
     let workers = options.get("workers")?.unwrap_or(1);
     let inbox = options.get::<String>("inbox")?.unwrap_or_else(|| "memory".to_owned());
+    let users: Option<String> = options.get("users-db")?;
     options.refuse_unused()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -37,19 +38,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
                 let directory = in_memory.insert(tempfile::tempdir_in(MEMORY_FILES)?);
                 DurableOptions::default().open(directory.path().join("inbox.db")).await?.into()
             }
-            other => {
-                return Err(
-                    format!("--inbox must be memory, durable or diskless, not {other}").into()
-                );
-            }
+            address => on_nats(address).await?,
         };
-        let server = Server::builder(&home)
+        let mut builder = Server::builder(&home)
             .name("localhost")
             .bind("127.0.0.1:0")
             .workers(workers)
-            .inbox(inbox)
-            .start()
-            .await?;
+            .inbox(inbox);
+        if let Some(address) = users {
+            builder = with_users(builder, &address).await?;
+        }
+        let server = builder.start().await?;
         println!("listening on {}", server.address());
         let mut taken = 0_u64;
         loop {
@@ -66,6 +65,31 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         server.stop().await;
         report(&json!(taken))
     })
+}
+
+/// The inbox on the NATS servers of an address.
+#[cfg(feature = "engines")]
+async fn on_nats(address: &str) -> Result<InboxChoice, Failure> {
+    let options = ipc_inbox_jetstream::JetStreamOptions::of_address(address)?;
+    Ok(options.open().await?.into())
+}
+
+#[cfg(not(feature = "engines"))]
+async fn on_nats(other: &str) -> Result<InboxChoice, Failure> {
+    Err(format!("--inbox must be memory, durable or diskless, not {other}").into())
+}
+
+/// A server with its users in a PostgreSQL database.
+#[cfg(feature = "engines")]
+async fn with_users(builder: ServerBuilder, address: &str) -> Result<ServerBuilder, Failure> {
+    use ipc_store_postgres::{PostgresUrl, PostgresUserStore};
+    let users = PostgresUserStore::open(PostgresUrl::parse(address)?).await?;
+    Ok(builder.users(std::sync::Arc::new(users)))
+}
+
+#[cfg(not(feature = "engines"))]
+async fn with_users(_: ServerBuilder, _: &str) -> Result<ServerBuilder, Failure> {
+    Err("--users-db needs a build with the feature `engines`".into())
 }
 
 /// Acknowledges, or replies to, all deliveries together.
