@@ -11,6 +11,7 @@ mod counts;
 mod crash;
 mod driver;
 mod e2e;
+mod faults;
 mod fuzz;
 mod test;
 mod tidy;

@@ -16,12 +16,11 @@ use std::time::{Duration, Instant};
 
 use super::event::Event;
 use super::ledger::Message;
-use super::logs;
 use super::options::{InboxKind, Mode, Options, Reader};
-use super::random::Random;
 use super::receiver::{self, ReceiverProcess};
 use super::sender::{self, Task};
 use crate::driver::{Process, Sandbox};
+use crate::faults::{self, Random};
 
 /// A round without any event for so long counts as hanging. This is longer than a sender's timeout,
 /// whose end is an event.
@@ -201,7 +200,7 @@ pub(super) fn run(
         ));
     }
     let log = other_log(sandbox);
-    let (channels, posts) = logs::channels_and_posts(&log);
+    let (channels, posts) = faults::channels_and_posts(&log);
     if channels < options.rounds as usize {
         return Err(format!(
             "only {channels} channels to the other server were opened; see {}",
@@ -247,7 +246,7 @@ fn round(
             _ => {
                 return Err(format!(
                     "a server does not start\n{}",
-                    logs::tail(&other_log(sandbox))
+                    faults::tail(&other_log(sandbox))
                 ));
             }
         }
@@ -283,7 +282,7 @@ fn round(
             Some((_, Event::ReceiverClosed)) => {
                 return Err(format!(
                     "a server ended by itself\n{}",
-                    logs::tail(&other_log(sandbox))
+                    faults::tail(&other_log(sandbox))
                 ));
             }
             _ => {}
@@ -304,7 +303,7 @@ fn round(
     if !status.success() {
         return Err(format!(
             "the other server ended with {status}\n{}",
-            logs::tail(&other_log(sandbox))
+            faults::tail(&other_log(sandbox))
         ));
     }
     for load in loads {
@@ -322,7 +321,7 @@ fn serve(
 ) -> Result<(ReceiverProcess, u16), String> {
     let (receiver_tell, events) = channel();
     forward(events, origin, tell.clone());
-    let port = receiver::free_port()?;
+    let port = faults::free_port()?;
     let log = sandbox.folder().join(log);
     let kind = (Reader::Receive, InboxKind::Memory);
     Ok((receiver::start(sandbox, port, kind, &log, receiver_tell)?, port))
@@ -348,7 +347,7 @@ fn check_sender(process: &mut Process, load: &LoadSender, said: &str) -> Result<
     if !status.success() || said.trim_end() != format!("acknowledged {count}") || !told.is_empty() {
         return Err(format!(
             "the sender of {mode} reported an error: {status}\n{said}{}",
-            logs::tail(&log)
+            faults::tail(&log)
         ));
     }
     Ok(())

@@ -8,10 +8,7 @@
 mod event;
 mod failover;
 mod ledger;
-mod logs;
 mod options;
-mod proxy;
-mod random;
 mod receiver;
 mod sender;
 mod single_server;

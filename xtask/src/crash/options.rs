@@ -3,7 +3,7 @@
 //! `main` comes here with the words after the task's name, and the end-to-end scenarios with their
 //! own options.
 
-use super::random;
+use crate::faults;
 
 /// Where the receiver keeps accepted messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Options {
             modes: Mode::ALL,
             fault,
             in_flight: IN_FLIGHT,
-            seed: random::fresh_seed(),
+            seed: faults::fresh_seed(),
         }
     }
 

@@ -4,22 +4,15 @@
 //! output, so that the receiver blocks and its inbox fills.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::event::Event;
-use super::logs;
 use super::options::{InboxKind, Reader};
-use super::random::{Random, fresh_seed};
 use crate::driver::{Output, Process, Sandbox, Stream};
-
-/// The receiver's ports. They are below the ports of outgoing connections, so that no client
-/// connects to itself while the receiver is down. They are outside 3000 to 3999, where other
-/// servers look for a free port.
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
+use crate::faults;
 
 /// Lets the receiver's output be read, or stops it.
 #[derive(Default)]
@@ -84,7 +77,7 @@ pub(super) fn start(
         Reader::Serve => sandbox.command(&["--serve", "--port", &port.to_string()]),
     };
     command.args(["--inbox", inbox.word()]);
-    let log = logs::open(log)?;
+    let log = faults::open_log(log)?;
     if reader == Reader::Receive {
         let log = log.try_clone().map_err(|error| format!("a log cannot be shared: {error}"))?;
         command.stderr(Stdio::from(log));
@@ -118,19 +111,6 @@ pub(super) fn start(
         }
     })?;
     Ok(ReceiverProcess { process, gate })
-}
-
-/// A port on which no process listens. The receiver uses it again after each kill.
-pub(super) fn free_port() -> Result<u16, String> {
-    let mut random = Random::new(fresh_seed());
-    for _ in 0..100 {
-        let offset = random.below(PORTS.len() as u64);
-        let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(format!("no port of {PORTS:?} is free"))
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::mpsc::Sender;
 
 use super::event::Event;
-use super::logs;
 use super::options::Mode;
 use crate::driver::{Captured, Output, Process, Sandbox};
+use crate::faults;
 
 /// A sender's timeout for one message or batch, in seconds. It is far longer than any fault here.
 const DEADLINE_SECS: u32 = 120;
@@ -60,7 +60,7 @@ pub(super) fn start(
     command.args(["--start", &task.start.to_string(), "--count", &task.count.to_string()]);
     command.args(["--deadline", &DEADLINE_SECS.to_string()]);
     command.args(["--in-flight", &task.in_flight.to_string()]);
-    command.stderr(logs::open(log)?);
+    command.stderr(faults::open_log(log)?);
     let (place, mut said) = (task.place, String::new());
     Process::start(command, "", move |output| match output {
         Output::Line(_, line) => said.push_str(&line),

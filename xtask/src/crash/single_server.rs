@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use super::event::Event;
 use super::ledger::{Ledger, Verdict};
 use super::options::{Fault, Mode, Options, Reader};
-use super::proxy::Proxy;
-use super::random::Random;
 use super::receiver::{self, ReceiverProcess};
+use super::sender;
 use super::sender::Task;
-use super::{logs, sender};
 use crate::driver::{Process, Sandbox};
+use crate::faults::{self, Proxy, Random};
 
 /// A run without any event for so long counts as hanging. This is longer than a sender's timeout,
 /// whose end is an event.
@@ -137,7 +136,7 @@ pub(super) fn run(
     while run.phase != Phase::Over {
         run.step()?;
     }
-    let (channels, posts) = logs::channels_and_posts(&run.log);
+    let (channels, posts) = faults::channels_and_posts(&run.log);
     if channels == 0 {
         return Err(format!("no channel was opened; see {}", run.log.display()));
     }
@@ -153,7 +152,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self, String> {
         let (tell, events) = channel();
         let mut random = Random::new(options.seed);
-        let port = receiver::free_port()?;
+        let port = faults::free_port()?;
         let proxy = match options.fault {
             Fault::Kill | Fault::Failover => None,
             Fault::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
@@ -292,7 +291,7 @@ impl<'a> Run<'a> {
             self.phase = Phase::Over;
             return Ok(());
         }
-        Err(format!("the receiver ended by itself: {status}\n{}", logs::tail(&self.log)))
+        Err(format!("the receiver ended by itself: {status}\n{}", faults::tail(&self.log)))
     }
 
     /// Starts the senders that have finished, while faults are still to come and the receiver keeps
@@ -338,7 +337,7 @@ impl<'a> Run<'a> {
         if !status.success() || said.trim_end() != format!("acknowledged {count}") {
             return Err(format!(
                 "the sender of {mode} gave up: {status}\n{said}{}",
-                logs::tail(&log)
+                faults::tail(&log)
             ));
         }
         // The sender reports requests without a reply. `receive` replies to each request, `serve`
@@ -350,7 +349,7 @@ impl<'a> Run<'a> {
         {
             return Err(format!(
                 "the sender of {mode} reported an error: {line}\n{}",
-                logs::tail(&log)
+                faults::tail(&log)
             ));
         }
         let numbers = sender::acknowledged(&sender.acks, &mut sender.acks_read)?;

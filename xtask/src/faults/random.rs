@@ -6,16 +6,16 @@ use std::hash::{BuildHasher as _, RandomState};
 
 /// A sequence of numbers: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
 /// generators", 2014).
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// Starts the sequence of a seed.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Any number of 64 bits.
-    pub(super) fn any(&mut self) -> u64 {
+    pub(crate) fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,19 +25,19 @@ impl Random {
 
     /// A number below `limit`, which must not be 0. Small numbers are slightly more likely, which
     /// does not matter here.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.any() % limit
     }
 
     /// A number from 1 to 2^`bits`, with every order of magnitude equally likely.
-    pub(super) fn of_any_size(&mut self, bits: u64) -> u64 {
+    pub(crate) fn of_any_size(&mut self, bits: u64) -> u64 {
         let size = 1 << self.below(bits);
         size + self.below(size)
     }
 }
 
 /// A random seed. The standard library seeds its hashers from the system.
-pub(super) fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     // 32 bits are short enough to type.
     RandomState::new().hash_one(()) >> 32
 }

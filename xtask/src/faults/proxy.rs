@@ -1,6 +1,6 @@
 //! A faulty network: a TCP proxy that cuts connections, delays data and drops the server's answers.
 //!
-//! `single_server` puts it between senders and receiver. It passes bytes on without reading them,
+//! A run puts it between two processes. It passes bytes on without reading them,
 //! so TLS runs from end to end. What it does to a connection depends on a seed and on the number of
 //! connections before.
 
@@ -66,7 +66,7 @@ impl Plan {
 type OnCut = Arc<dyn Fn(String) + Send + Sync>;
 
 /// A running proxy, which stops when it is dropped.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -83,7 +83,7 @@ struct Shared {
 impl Proxy {
     /// Listens on a free loopback port and passes connections on to `server`. `on_cut` is called at
     /// each cut, with a description.
-    pub(super) fn start(
+    pub(crate) fn start(
         server: SocketAddr,
         random: Random,
         on_cut: impl Fn(String) + Send + Sync + 'static,
@@ -103,12 +103,12 @@ impl Proxy {
     }
 
     /// The address for clients.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Stops all faults, on open connections too.
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.shared.is_healed.store(true, Ordering::Relaxed);
     }
 }

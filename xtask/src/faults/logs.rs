@@ -1,27 +1,27 @@
 //! The logs of a run's processes.
 //!
-//! `receiver` and `sender` write them. A run counts channels and POSTs in them, and shows their
-//! ends after a failure.
+//! The receivers and senders of a run write them. The run counts channels and POSTs in them, and
+//! shows their ends after a failure.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 
 /// Opens a log for appending.
-pub(super) fn open(path: &Path) -> Result<File, String> {
+pub(crate) fn open(path: &Path) -> Result<File, String> {
     let opened = OpenOptions::new().create(true).append(true).open(path);
     opened.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// How many channels the servers with this log have opened, and how many POSTs with messages they
 /// have answered. Both may be too low, since the log limits its lines.
-pub(super) fn channels_and_posts(log: &Path) -> (usize, usize) {
+pub(crate) fn channels_and_posts(log: &Path) -> (usize, usize) {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     (text.matches("\"GET /message/channel\" 101").count(), text.matches("\"POST /message/").count())
 }
 
 /// The last lines of a log.
-pub(super) fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
