@@ -13,6 +13,8 @@ mod driver;
 mod e2e;
 mod faults;
 mod fuzz;
+mod scaling;
+mod statistics;
 mod test;
 mod tidy;
 
@@ -39,6 +41,9 @@ Tasks:
                  --only PART,... selects by a part of the name: durable, send_all, request, local, cold, flood, siege, …
                  --size BYTES,... and --in-flight N,... select cases; the raw case for comparison is always included;
                  --quick: runs each kind of case for a moment, from a debug build, only to show that it works
+  scaling [--rounds N] [--secs S] [--in-flight N]
+                 measures what a message costs with one, two and three servers on one inbox on NATS JetStream, with
+                 users in PostgreSQL; needs nats-server and PostgreSQL
   fuzz [--secs N] [--target NAME]
                  runs each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
   tidy           checks dependency directions, circles of files, lock file, manifests, module docs, width of lines,
@@ -85,6 +90,13 @@ fn main() -> ExitCode {
             Ok(options) => fuzz::run(&options),
             Err(error) => {
                 eprintln!("cargo xtask fuzz: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
+        ["scaling", options @ ..] => match scaling::Options::parse(options) {
+            Ok(options) => scaling::run_alone(&options),
+            Err(error) => {
+                eprintln!("cargo xtask scaling: {error}\n\n{HELP}");
                 return ExitCode::from(2);
             }
         },

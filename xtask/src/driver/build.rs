@@ -51,6 +51,13 @@ pub(crate) fn build_bench(release: bool) -> Result<Built, String> {
     }
 }
 
+/// Builds the benchmark programs in release mode, with the engines of several servers.
+pub(crate) fn build_scaling() -> Result<Built, String> {
+    let packages = ["build", "--release", "-p", "web-ipc-cli", "-p", "ipc-bench"];
+    let features = ["--features", "web-ipc-cli/postgres,ipc-bench/engines"];
+    build_with(&[&[&packages[..], &features].concat()], "release")
+}
+
 fn build_with(commands: &[&[&str]], folder: &str) -> Result<Built, String> {
     for arguments in commands {
         let status =

@@ -1,20 +1,20 @@
-//! Builds and runs the programs of the workspace, for `e2e`, `crash` and `bench`.
+//! Builds and runs the programs of the workspace, for `e2e`, `crash`, `bench` and `scaling`.
 //!
-//! The three tasks get here the built programs, a temporary home to run them in, and processes that
+//! The tasks get here the built programs, a temporary home to run them in, and processes that
 //! cannot outlive their handle. What a process must print is known only to the task.
 
 mod build;
 mod captured;
-#[allow(dead_code, reason = "the scenarios that need it follow")]
+mod figures;
 mod nats;
 #[allow(dead_code, reason = "the scenarios that need it follow")]
 mod postgres;
 mod process;
 mod sandbox;
 
-#[allow(unused_imports, reason = "the scenarios that need them follow")]
 pub(crate) use self::{nats::Nats, postgres::Postgres};
-pub(crate) use build::{Built, build, build_bench, build_release};
+pub(crate) use build::{Built, build, build_bench, build_release, build_scaling};
 pub(crate) use captured::{Captured, Finished, PATIENCE};
+pub(crate) use figures::{finish, number, stop};
 pub(crate) use process::{Output, Process, Stream};
 pub(crate) use sandbox::{Sandbox, chmod};

@@ -50,6 +50,11 @@ impl Nats {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// The process, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Starts it again where it was, and returns when it serves.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         // nats-server takes -1 for any free port.

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use super::page::Chart;
 use super::tables::{figure, median, ratio};
 use crate::bench::cases::{Case, IN_FLIGHT, Inbox, SIZES, sealing, size};
-use crate::bench::samples::{Measurements, Spread};
+use crate::bench::samples::Measurements;
+use crate::statistics::Spread;
 
 const WIDTH: f64 = 760.0;
 const LABEL_WIDTH: f64 = 230.0;

@@ -2,7 +2,7 @@
 //!
 //! The task prints it, and the page contains it: figures from a busy machine must be recognisable.
 
-use crate::bench::samples::Spread;
+use crate::statistics::Spread;
 
 /// The limit above which other processes are too busy, in parts of a core.
 pub(crate) const BACKGROUND_CPU_MAX: f64 = 0.1;

@@ -8,7 +8,8 @@ use crate::bench::cases::{
     IN_FLIGHT_OF_EACH, Inbox, ONCE, ONE_CORE_SIZES, REMEMBERED, SEALING, SIZES, WAKE, Workload,
     sealing, size,
 };
-use crate::bench::samples::{Measurements, Sample, Spread};
+use crate::bench::samples::{Measurements, Sample};
+use crate::statistics::Spread;
 
 /// The tables of a full run.
 #[cfg(test)]

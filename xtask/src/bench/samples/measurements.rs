@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::statistics::Spread;
 use crate::bench::cases::Case;
+use crate::statistics::Spread;
 
 /// The result of one run of a case.
 #[derive(Clone, Debug, Default)]

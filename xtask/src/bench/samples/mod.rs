@@ -7,11 +7,9 @@ mod measurements;
 mod priority;
 mod rounds;
 mod single_process;
-mod statistics;
 mod test_bed;
 
 pub(crate) use measurements::{Measurements, Sample};
 pub(crate) use priority::RaisedPriority;
 pub(crate) use rounds::run;
-pub(crate) use statistics::Spread;
 pub(crate) use test_bed::TestBed;

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::measurements::{Measurements, Sample};
 use super::single_process;
-use super::test_bed::{CpuPin, TestBed, finish, number, stop};
+use super::test_bed::{CpuPin, TestBed};
 use crate::bench::cases::{Attack, Case, Options, SIEGE_CONNECTIONS, SIEGE_LOGINS, Workload};
-use crate::driver::{Captured, PATIENCE};
+use crate::driver::{Captured, PATIENCE, finish, number, stop};
 
 /// The names of the flooding peers.
 const FLOODERS: [&str; 2] = ["flood1", "flood2"];

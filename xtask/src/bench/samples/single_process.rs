@@ -5,12 +5,12 @@
 use std::fs;
 
 use super::measurements::Measurements;
-use super::test_bed::{CpuPin, TestBed, number, stop};
+use super::test_bed::{CpuPin, TestBed};
 use crate::bench::cases::{
     CHANNELS, COMMANDS, IDLE, Inbox, ONCE, Options, REMEMBERED, REMEMBERED_IDS, WAKE, Workload,
     sealing,
 };
-use crate::driver::Captured;
+use crate::driver::{Captured, number, stop};
 
 /// How often each command is run in a round.
 const RUNS: u32 = 5;

@@ -1,6 +1,6 @@
 //! The median and the spread of a few figures.
 //!
-//! The tables use it. For five figures the median and the two extremes are enough.
+//! `bench` and `scaling` show them. For five figures the median and the two extremes are enough.
 
 /// The median of some figures, with the smallest and the largest.
 #[derive(Clone, Copy, Debug, PartialEq)]
