@@ -41,7 +41,7 @@ Tasks:
                  --only PART,... selects by a part of the name: durable, send_all, request, local, cold, flood, siege, …
                  --size BYTES,... and --in-flight N,... select cases; the raw case for comparison is always included;
                  --quick: runs each kind of case for a moment, from a debug build, only to show that it works
-  scaling [--rounds N] [--secs S] [--in-flight N]
+  scaling [--rounds N] [--secs S] [--in-flight N] [--rate N]
                  measures what a message costs with one, two and three servers on one inbox on NATS JetStream, with
                  users in PostgreSQL; needs nats-server and PostgreSQL
   fuzz [--secs N] [--target NAME]

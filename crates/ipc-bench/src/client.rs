@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc_home::Home;
+use tokio::time::interval_at;
 
 use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::options::Options;
 use crate::sender::{Cold, SenderConfig, SenderFactory, Workload};
+
+/// The highest rate that can be asked for, in messages a second.
+const RATE_MAX: f64 = 1e6;
 
 /// Sends, and prints a line of JSON.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
@@ -28,13 +32,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         cold: options.get("cold")?,
     };
     let (secs, warm_up) = (options.secs("secs", 1.0)?, options.secs("warm-up", 0.3)?);
+    let rate: Option<f64> = options.get("rate")?;
     let gauge = Arc::new(Gauge::new(options.get("server-pid")?));
     options.refuse_unused()?;
     let cold = config.cold;
+    if rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
+        return Err(format!("--rate must be above 0 and at most {RATE_MAX}").into());
+    }
     let factory = SenderFactory::new(config)?;
     actix_rt::Runtime::new()?.block_on(async {
         let result = match cold {
-            None => warm(&factory, in_flight, &gauge, warm_up, secs).await?,
+            None => warm(&factory, in_flight, rate, &gauge, warm_up, secs).await?,
             Some(cold) => self::cold(&factory, cold, &gauge, warm_up, secs).await?,
         };
         println!("{result}");
@@ -42,10 +50,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// Sends with one sender for all tasks.
+/// Sends with one sender for all tasks: as fast as answers come, or so many messages a second, evenly
+/// spread.
 async fn warm(
     factory: &SenderFactory,
     in_flight: usize,
+    rate: Option<f64>,
     gauge: &Arc<Gauge>,
     warm_up: Duration,
     secs: Duration,
@@ -54,12 +64,17 @@ async fn warm(
     // A login costs a bcrypt. It comes before the warm-up, which would otherwise end before the
     // login.
     sender.once().await?;
+    let begun = Instant::now();
     let tasks: Vec<_> = (0..in_flight)
-        .map(|_| {
+        .map(|number| {
             let (sender, gauge) = (Rc::clone(&sender), Arc::clone(gauge));
-            actix_rt::spawn(
-                async move { sender.keep_sending(&gauge).await.map_err(|e| e.to_string()) },
-            )
+            let pace = rate.map(|rate| {
+                let first = begun + Duration::from_secs_f64(number as f64 / rate);
+                interval_at(first.into(), Duration::from_secs_f64(in_flight as f64 / rate))
+            });
+            actix_rt::spawn(async move {
+                sender.keep_sending(&gauge, pace).await.map_err(|error| error.to_string())
+            })
         })
         .collect();
     actix_rt::time::sleep(warm_up).await;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use ipc_client::{Client, LocalClient};
 use ipc_home::Home;
 use rustls::ClientConfig;
+use tokio::time::Interval;
 
 use crate::body::Body;
 use crate::failure::Failure;
@@ -182,10 +183,18 @@ impl Sender {
         }
     }
 
-    /// Sends one message after the other until the gauge is over.
-    pub(crate) async fn keep_sending(&self, gauge: &Gauge) -> Result<(), Failure> {
+    /// Sends one message after the other until the gauge is over, with a pace one at each of its
+    /// ticks. A batch has no pace.
+    pub(crate) async fn keep_sending(
+        &self,
+        gauge: &Gauge,
+        mut pace: Option<Interval>,
+    ) -> Result<(), Failure> {
         let Sender::SendAll { client, body, batch } = self else {
             while !gauge.is_over() {
+                if let Some(pace) = &mut pace {
+                    pace.tick().await;
+                }
                 let sent_at = Instant::now();
                 self.once().await?;
                 gauge.note(sent_at, 1);

@@ -2,6 +2,7 @@
 //! machine affects all alike.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,11 +18,40 @@ const NATS_SERVERS: [usize; 2] = [1, 3];
 /// How many web-ipc servers share it.
 const SERVERS: [usize; 3] = [1, 2, 3];
 
+/// How many messages a client with a rate may have in flight: so many that it never waits.
+const PACED: usize = 64;
+
+/// How the client of each server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Load {
+    /// So many messages a second.
+    Rate(u32),
+    /// As fast as answers come, with so many in flight.
+    InFlight(usize),
+}
+
 /// So many NATS servers and so many web-ipc servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Case {
+    pub(super) load: Load,
     pub(super) nats_servers: usize,
     pub(super) servers: usize,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case { load, nats_servers, servers } = self;
+        write!(f, "{load}, {nats_servers} NATS servers, {servers} web-ipc servers")
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Load::Rate(rate) => write!(f, "{rate} /s for each"),
+            Load::InFlight(count) => write!(f, "{count} in flight for each"),
+        }
+    }
 }
 
 /// What one run of a case took.
@@ -50,19 +80,19 @@ pub(super) fn run(
     let engines: Vec<NatsServers> =
         NATS_SERVERS.iter().map(|count| NatsServers::start(*count)).collect::<Result<_, _>>()?;
     // The first client logs in, and keeps the session for the others.
-    bed.measure(&engines[0], "WARM", 1, 0.1, 1)?;
+    bed.measure(&engines[0], "WARM", 1, 0.1, Load::InFlight(1))?;
+    let loads = [Load::Rate(options.rate), Load::InFlight(options.in_flight)];
     let mut samples = Samples::new();
     for round in 1..=options.rounds {
-        for nats in &engines {
-            for servers in SERVERS {
-                let case = Case { nats_servers: nats.count(), servers };
-                say(format!(
-                    "round {round} of {}: {} NATS servers, {servers} web-ipc servers",
-                    options.rounds, case.nats_servers
-                ));
-                let name = format!("R{round}-{servers}");
-                let sample = bed.measure(nats, &name, servers, options.secs, options.in_flight)?;
-                samples.entry(case).or_default().push(sample);
+        for (number, load) in loads.into_iter().enumerate() {
+            for nats in &engines {
+                for servers in SERVERS {
+                    let case = Case { load, nats_servers: nats.count(), servers };
+                    say(format!("round {round} of {}: {case}", options.rounds));
+                    let name = format!("R{round}-{number}-{servers}");
+                    let sample = bed.measure(nats, &name, servers, options.secs, load)?;
+                    samples.entry(case).or_default().push(sample);
+                }
             }
         }
     }
@@ -90,7 +120,7 @@ impl Bed<'_> {
         name: &str,
         servers: usize,
         secs: f64,
-        in_flight: usize,
+        load: Load,
     ) -> Result<Sample, String> {
         let (home, inbox) = (self.sandbox.home().display().to_string(), nats.inbox(name));
         let users = self.users.address();
@@ -115,24 +145,23 @@ impl Bed<'_> {
             Ok::<_, String>((of_servers()?, nats.processor_time()?, self.users.processor_time()?))
         };
         let before = used()?;
-        let (secs_text, in_flight) = (secs.to_string(), in_flight.to_string());
+        let secs_text = secs.to_string();
+        let load = match load {
+            Load::Rate(rate) => {
+                ["--in-flight".to_owned(), PACED.to_string(), "--rate".to_owned(), rate.to_string()]
+                    .to_vec()
+            }
+            Load::InFlight(count) => ["--in-flight".to_owned(), count.to_string()].to_vec(),
+        };
         let clients: Vec<Captured> = running
             .iter()
             .map(|(server, address)| {
                 let pid = server.id().to_string();
-                self.program(&[
-                    "client",
-                    "--home",
-                    &home,
-                    "--address",
-                    address,
-                    "--server-pid",
-                    &pid,
-                    "--in-flight",
-                    &in_flight,
-                    "--secs",
-                    &secs_text,
-                ])
+                let mut arguments =
+                    vec!["client", "--home", &home, "--address", address, "--server-pid", &pid];
+                arguments.extend(["--secs", &secs_text]);
+                arguments.extend(load.iter().map(String::as_str));
+                self.program(&arguments)
             })
             .collect::<Result<_, _>>()?;
         let patience = PATIENCE + Duration::from_secs_f64(secs);

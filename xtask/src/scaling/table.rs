@@ -6,9 +6,9 @@ use crate::statistics::Spread;
 /// The samples in Markdown, a row for each case.
 pub(super) fn markdown(samples: &Samples) -> String {
     let mut text = String::from(
-        "| NATS servers | web-ipc servers | messages /s | web-ipc µs | compared with one | min–max | \
+        "| load | NATS servers | web-ipc servers | messages /s | web-ipc µs | compared with one | min–max | \
          nats-server µs | PostgreSQL µs |\n\
-         | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+         | --- | --: | --: | --: | --: | --: | --: | --: | --: |\n",
     );
     for (case, of_case) in samples {
         let of_one = samples.get(&Case { servers: 1, ..*case }).map_or(&[][..], Vec::as_slice);
@@ -22,7 +22,8 @@ pub(super) fn markdown(samples: &Samples) -> String {
             (format!("{:.2}", of.median), format!("{:.2}–{:.2}", of.min, of.max))
         });
         text += &format!(
-            "| {} | {} | {:.0} | {:.1} | {compared} | {range} | {:.1} | {:.2} |\n",
+            "| {} | {} | {} | {:.0} | {:.1} | {compared} | {range} | {:.1} | {:.2} |\n",
+            case.load,
             case.nats_servers,
             case.servers,
             middle(|sample| sample.rate),
@@ -36,6 +37,7 @@ pub(super) fn markdown(samples: &Samples) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rounds::Load;
     use super::*;
 
     fn sample(rate: f64, servers_us: f64) -> Sample {
@@ -44,7 +46,8 @@ mod tests {
 
     #[test]
     fn each_case_is_compared_with_one_server_on_the_same_engine_round_by_round() {
-        let case = |nats_servers, servers| Case { nats_servers, servers };
+        let load = Load::InFlight(64);
+        let case = |nats_servers, servers| Case { load, nats_servers, servers };
         let samples = Samples::from([
             (case(1, 1), vec![sample(100.0, 10.0), sample(300.0, 20.0)]),
             (case(1, 2), vec![sample(400.0, 11.0), sample(400.0, 24.0)]),
@@ -54,9 +57,9 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "| 1 | 1 | 200 | 15.0 | 1.00 | 1.00–1.00 | 7.0 | 0.25 |",
-                "| 1 | 2 | 400 | 17.5 | 1.15 | 1.10–1.20 | 7.0 | 0.25 |",
-                "| 3 | 1 | 50 | 30.0 | 1.00 | 1.00–1.00 | 7.0 | 0.25 |",
+                "| 64 in flight for each | 1 | 1 | 200 | 15.0 | 1.00 | 1.00–1.00 | 7.0 | 0.25 |",
+                "| 64 in flight for each | 1 | 2 | 400 | 17.5 | 1.15 | 1.10–1.20 | 7.0 | 0.25 |",
+                "| 64 in flight for each | 3 | 1 | 50 | 30.0 | 1.00 | 1.00–1.00 | 7.0 | 0.25 |",
             ]
         );
     }
