@@ -1,90 +1,17 @@
-//! The command with users in a real PostgreSQL. Where none is installed, the test says that it was
-//! skipped.
+//! A home whose users move to PostgreSQL, and a server that outlives the outage of its database.
 
-#![cfg(feature = "postgres")]
-// A skipped test says so.
-#![allow(clippy::print_stderr, clippy::unwrap_used)]
-
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
-/// A PostgreSQL that ends, and is removed, with this process.
-struct Cluster {
-    socket: String,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    _script: Child,
-}
-
-impl Cluster {
-    fn start() -> Option<Self> {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-        found.sort();
-        let Some(bin) = found.into_iter().rfind(|bin| bin.join("initdb").is_file()) else {
-            eprintln!("skipped: PostgreSQL is not installed");
-            return None;
-        };
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut script = Command::new("sh")
-            .arg(folder.join("../ipc-store-postgres/tests/cluster.sh"))
-            .arg(bin)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdin = script.stdin.take().unwrap();
-        let mut stdout = BufReader::new(script.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let socket = line.trim().strip_prefix("socket ").unwrap().replace('/', "%2F");
-        let mut cluster = Self { socket, stdin, stdout, _script: script };
-        assert!(cluster.does("start"));
-        Some(cluster)
-    }
-
-    fn does(&mut self, command: &str) -> bool {
-        writeln!(self.stdin, "{command}").unwrap();
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        line.trim() == "done"
-    }
-}
-
-fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_web-ipc"));
-    command.arg("--home").arg(home).args(arguments).env_remove("RUST_LOG");
-    command
-}
-
-/// Runs a command, of which nothing may show the password of the database. Returns what it said.
-fn run(home: &Path, arguments: &[&str], status: i32) -> String {
-    let Output { status: ended, stdout, stderr } = command(home, arguments).output().unwrap();
-    let said = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
-    assert_eq!(ended.code(), Some(status), "{arguments:?}: {said}");
-    assert!(!said.contains("pass-x"), "{said}");
-    said
-}
-
-/// A server that is killed when the test ends.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
-    }
-}
+use crate::cluster::Cluster;
+use crate::command::{command, run, serve};
 
 #[test]
 fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
-    let Some(mut cluster) = Cluster::start() else { return };
+    let Some(mut cluster) = Cluster::start(None) else { return };
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     // The socket trusts everybody; the password is there to be hidden.
-    let url = format!("postgres://postgres:pass-x@{}/postgres", cluster.socket);
+    let url = format!("postgres://postgres:pass-x@{}/postgres", cluster.socket());
     let user = |action| ["--users", action, "--user", "bob", "--password", "one"];
 
     run(&home, &["--init", "--run"], 0);
@@ -124,17 +51,7 @@ fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
     let said = run(&folder.path().join("none"), &["--init", "--run", "--usersDb", nobody], 1);
     assert!(said.contains("cannot be reached"), "{said}");
 
-    let mut serving = command(&home, &["--serve", "--port", "0"]);
-    let serving = serving.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut serving = Serving(serving.spawn().unwrap());
-    let mut log = BufReader::new(serving.0.stderr.take().unwrap()).lines();
-    let port = log.by_ref().map(Result::unwrap).find_map(|line| {
-        let (_, address) = line.split_once("Listening on https://127.0.0.1:")?;
-        Some(address.split(' ').next()?.to_owned())
-    });
-    let port = port.expect("it listens");
-    // Nobody else reads it, and it must not fill up.
-    std::thread::spawn(move || log.for_each(drop));
+    let (_serving, port) = serve(&home, &[]).unwrap();
     let send = ["--send", "--port", &port, "--timeout", "20", "{\"n\":1}"];
     let as_bob = |timeout| {
         let login = ["--user", "bob", "--password", "two", "--timeout", timeout];
