@@ -60,6 +60,8 @@ pub use renewal::{CertificateIssuer, RenewalError, RenewalQuery, Renewed, Renewe
 pub use serial::{SERIAL_NUMBER_BYTES_MAX, SerialNumber, SerialNumberError};
 pub use timestamp::Timestamp;
 #[cfg(feature = "tls")]
-pub use tls::{CertificateProblem, End, is_about_certificate, pair_problem, refused_because};
+pub use tls::{
+    CertificateProblem, End, TlsFault, is_about_certificate, pair_problem, refused_because,
+};
 #[cfg(feature = "x509")]
 pub use x509::{CertificateFacts, RevocationList, RevocationReason, RevokedCertificate};

@@ -1,9 +1,12 @@
 //! Describes faults of TLS, for both ends.
 //!
 //! Client and server call it with what rustls reports about a pair, about the peer's certificate,
-//! and about the alert with which the peer refuses theirs. It verifies nothing.
+//! and about the alert with which the peer refuses theirs. The inbox and the user store on another
+//! server come with the error of a library that uses rustls. It verifies nothing.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 
 use crate::timestamp::Timestamp;
@@ -126,6 +129,56 @@ impl CertificateProblem {
                 }
             }
             other => Self::Other { fault: format!("{other:?}") },
+        }
+    }
+}
+
+/// Why a client got no TLS connection to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// The server's certificate cannot be accepted.
+    ServerCertificate(CertificateProblem),
+    /// The server refuses the client's certificate, or asks for one in vain.
+    ClientCertificate {
+        /// The name of the server's alert, such as `BadCertificate`.
+        alert: String,
+    },
+    /// The server does not speak TLS.
+    NotTls,
+    /// Any other fault, in the words of the TLS library.
+    Other(String),
+}
+
+impl TlsFault {
+    /// The fault that rustls reports among the causes of a client's error, which may be that of any
+    /// library. `None` if TLS is not the reason.
+    #[must_use]
+    pub fn among_causes(error: &(dyn Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(fault) = error.downcast_ref::<rustls::Error>() {
+                return Some(Self::of(fault));
+            }
+            // An `io::Error` that holds another error has the cause of that one as its own.
+            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(held) => Some(held),
+                None => error.source(),
+            };
+        }
+        None
+    }
+
+    fn of(fault: &rustls::Error) -> Self {
+        match fault {
+            rustls::Error::InvalidCertificate(fault) => {
+                Self::ServerCertificate(CertificateProblem::of(fault, End::Server))
+            }
+            rustls::Error::AlertReceived(alert) if is_about_certificate(*alert) => {
+                Self::ClientCertificate { alert: format!("{alert:?}") }
+            }
+            rustls::Error::InvalidMessage(_) => Self::NotTls,
+            other => Self::Other(other.to_string()),
         }
     }
 }
@@ -276,6 +329,28 @@ mod tests {
         assert_eq!(names(&presented.map(str::to_owned)), ["localhost", "127.0.0.1", "::1"]);
         let many: Vec<_> = (0..100).map(|number| format!("DnsName(\"n{number}\")")).collect();
         assert_eq!(names(&many).len(), PRESENTED_MAX);
+    }
+
+    #[test]
+    fn a_fault_of_tls_is_found_among_the_causes_of_other_errors() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] io::Error);
+
+        let fault = |fault: rustls::Error| TlsFault::among_causes(&Outer(io::Error::other(fault)));
+        let certificate = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let unknown = TlsFault::ServerCertificate(CertificateProblem::UnknownAuthority);
+        assert_eq!(TlsFault::among_causes(&certificate), Some(unknown.clone()));
+        assert_eq!(fault(certificate), Some(unknown));
+        assert_eq!(
+            fault(rustls::Error::AlertReceived(AlertDescription::BadCertificate)),
+            Some(TlsFault::ClientCertificate { alert: "BadCertificate".into() })
+        );
+        let not_tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert_eq!(fault(not_tls), Some(TlsFault::NotTls));
+        let other = rustls::Error::AlertReceived(AlertDescription::ProtocolVersion);
+        assert!(matches!(fault(other), Some(TlsFault::Other(_))));
+        assert_eq!(TlsFault::among_causes(&Outer(io::Error::other("no TLS"))), None);
     }
 
     #[test]

@@ -64,6 +64,18 @@ impl Client {
         futures_executor::block_on(self.inner.probe())
     }
 
+    /// Logs in to see whether the server takes the credentials, as [`crate::Client::check_login`]
+    /// does.
+    ///
+    /// # Errors
+    /// As [`crate::Client::check_login`].
+    ///
+    /// # Panics
+    /// If called from within `futures_executor::block_on`, which cannot be nested.
+    pub fn check_login(&self) -> Result<(), SendError> {
+        futures_executor::block_on(self.inner.check_login())
+    }
+
     /// Asks the server whether it runs, as [`crate::Client::is_running`] does.
     ///
     /// # Errors

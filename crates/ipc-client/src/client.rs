@@ -129,6 +129,24 @@ impl Client {
             result.await.map_err(|_| SendError::Stopped)?
         }
     }
+
+    /// Logs in with the client's credentials, with one attempt, to see whether the server takes
+    /// them. The session is neither used nor kept; one that was kept before plays no part.
+    ///
+    /// # Errors
+    /// [`SendError::BadCredentials`] for a user who is unknown or disabled, or has another
+    /// password; [`SendError::Refused`] with
+    /// [`WrongCertificate`](crate::ProblemCode::WrongCertificate) for one who is bound to another
+    /// certificate. Others as of a message.
+    pub fn check_login(&self) -> impl Future<Output = Result<(), SendError>> + Send + use<> {
+        let shared = self.shared.clone();
+        async move {
+            let deadline = Instant::now() + shared.config.timeout;
+            let (done, result) = oneshot::channel();
+            shared.jobs.send(Job::CheckLogin { deadline, done }).map_err(|_| SendError::Stopped)?;
+            result.await.map_err(|_| SendError::Stopped)?
+        }
+    }
 }
 
 impl Shared {

@@ -471,6 +471,11 @@ fn remedy_of_refusal(code: ProblemCode) -> Option<Remedy> {
         }
         ProblemCode::TooLarge => SEND_LESS.into(),
         ProblemCode::InboxFull => "have the receiving application take its messages faster".into(),
+        ProblemCode::IdsFull => {
+            "send more slowly: the server remembers the id of each message for ten minutes, and \
+             of so many at most"
+                .into()
+        }
         ProblemCode::TooManyAttempts => "wait, then try again".into(),
         ProblemCode::InternalError | ProblemCode::Unavailable => {
             "look into the server's log".into()
@@ -518,6 +523,10 @@ mod tests {
     fn the_outcome_says_what_became_of_the_message() {
         assert_eq!(refused(400, None).outcome(), Outcome::Refused);
         assert_eq!(refused(503, Some(ProblemCode::InboxFull)).outcome(), Outcome::Refused);
+        let ids = refused(503, Some(ProblemCode::IdsFull));
+        assert_eq!(ids.outcome(), Outcome::Refused);
+        let remedy = ids.remedy().unwrap().to_string();
+        assert!(remedy.starts_with("send more slowly: "), "{remedy}");
         assert_eq!(refused(500, Some(ProblemCode::InternalError)).outcome(), Outcome::NotKnown);
         assert_eq!(refused(504, None).outcome(), Outcome::NotKnown);
         let unreachable = SendError::Unreachable {

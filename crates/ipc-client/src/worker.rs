@@ -32,6 +32,8 @@ pub(crate) enum Job {
     Follow(Box<Material>),
     /// Ask the server whether it runs.
     Probe { deadline: Instant, done: oneshot::Sender<Result<Probe, SendError>> },
+    /// Log in, and use the session for nothing.
+    CheckLogin { deadline: Instant, done: oneshot::Sender<Result<(), SendError>> },
 }
 
 /// A renewal, and who waits for it.
@@ -141,6 +143,13 @@ fn take(engine: &Rc<Engine>, job: Job) {
             engine.spawn(async move {
                 // A failed send means that the caller has stopped waiting for the answer.
                 let _ = done.send(asked.probe(deadline).await);
+            });
+        }
+        Job::CheckLogin { deadline, done } => {
+            let asked = Rc::clone(engine);
+            engine.spawn(async move {
+                // The caller may have stopped waiting for the answer.
+                let _ = done.send(asked.check_login(deadline).await);
             });
         }
     }

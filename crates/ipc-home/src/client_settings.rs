@@ -28,6 +28,24 @@ pub struct ClientSettings {
     pub username: String,
 }
 
+/// What a home was enrolled as, with what it knows of the server that enrolled it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enrolled {
+    /// The home of a further server of an installation: `node.json`.
+    Server(ClientSettings),
+    /// The home of a client: `client.json`.
+    Client(ClientSettings),
+}
+
+impl Enrolled {
+    /// What is known of the server that enrolled it.
+    #[must_use]
+    pub fn settings(&self) -> &ClientSettings {
+        let (Self::Server(settings) | Self::Client(settings)) = self;
+        settings
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -83,6 +101,18 @@ impl Home {
         self.settings_in(self.node_settings_file())
     }
 
+    /// Reads `node.json`, or `client.json` in a home without it; `None` in a home that was not
+    /// enrolled.
+    ///
+    /// # Errors
+    /// As [`client_settings`](Self::client_settings).
+    pub fn enrolled(&self) -> Result<Option<Enrolled>, HomeError> {
+        match self.node_settings()? {
+            Some(node) => Ok(Some(Enrolled::Server(node))),
+            None => Ok(self.client_settings()?.map(Enrolled::Client)),
+        }
+    }
+
     fn settings_in(&self, path: PathBuf) -> Result<Option<ClientSettings>, HomeError> {
         match read_public_as(&path, self.access()) {
             Ok(json) => ClientSettings::from_json(&json)
@@ -128,12 +158,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path());
         assert_eq!(home.client_settings().unwrap(), None);
+        assert_eq!(home.enrolled().unwrap(), None);
         home.write_client_settings(&settings()).unwrap();
         assert_eq!(home.client_settings().unwrap(), Some(settings()));
-        // That of a server is another file.
+        assert_eq!(home.enrolled().unwrap(), Some(Enrolled::Client(settings())));
+        // That of a server is another file, and comes first.
         assert_eq!(home.node_settings().unwrap(), None);
-        home.write_node_settings(&settings()).unwrap();
-        assert_eq!(home.node_settings().unwrap(), Some(settings()));
+        let node = ClientSettings { username: "node".into(), ..settings() };
+        home.write_node_settings(&node).unwrap();
+        assert_eq!(home.node_settings().unwrap().as_ref(), Some(&node));
+        assert_eq!(home.enrolled().unwrap().unwrap().settings(), &node);
+        assert_eq!(home.enrolled().unwrap(), Some(Enrolled::Server(node)));
     }
 
     #[test]

@@ -55,7 +55,7 @@ mod users_url;
 mod watch;
 
 pub use access::READABLE_HOME_VARIABLE;
-pub use client_settings::ClientSettings;
+pub use client_settings::{ClientSettings, Enrolled};
 pub use contents::Contents;
 pub use credentials::{ADMIN_USERNAME, Credentials};
 pub use error::HomeError;

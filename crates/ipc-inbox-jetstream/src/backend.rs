@@ -108,9 +108,11 @@ fn run(
 }
 
 async fn start(options: JetStreamOptions) -> Result<Arc<Shared>, JetStreamError> {
-    let Connected { client, jetstream, is_connected } = connection::connect(&options).await?;
+    let connected = connection::connect(&options).await?;
+    let Connected { client, jetstream, is_connected, denied } = connected;
     let names = Names::of(&options.name);
-    let ack_wait = connection::ensure(&jetstream, &options, &names).await?;
+    let ensured = connection::ensure(&jetstream, &options, &names).await;
+    let ack_wait = ensured.map_err(|error| denied.explains(error, &options))?;
     let mut origin = [0; 8];
     getrandom::fill(&mut origin).map_err(|error| JetStreamError::Thread {
         source: std::io::Error::other(error.to_string()),

@@ -3,15 +3,28 @@
 //! `backend` comes here when an inbox is opened. What exists is used as it is, if it keeps what an
 //! inbox promises, and refused if not; nothing that exists is changed.
 
+use std::error::Error as _;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::{ConsumerInfoErrorKind, ContextBuilder, GetStreamErrorKind};
+use async_nats::jetstream::context::{
+    ConsumerInfoErrorKind, ContextBuilder, CreateStreamError, CreateStreamErrorKind,
+    GetStreamErrorKind,
+};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr};
+use async_nats::{
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr,
+    ServerError,
+};
+use ipc_base::TlsFault;
 use ipc_protocol::REMEMBERED_SECS;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::error::JetStreamError;
@@ -31,10 +44,43 @@ const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// How many publishes may be without an answer.
 const IN_FLIGHT_MAX: usize = 16 * 1024;
 
+/// How long what listens at an address may take to accept a connection.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+
 pub(crate) struct Connected {
     pub(crate) client: Client,
     pub(crate) jetstream: Context,
     pub(crate) is_connected: watch::Receiver<bool>,
+    pub(crate) denied: Denied,
+}
+
+/// What the NATS server has last denied to the user. It tells so beside the request, which then
+/// gets no answer.
+#[derive(Clone, Default)]
+pub(crate) struct Denied(Arc<Mutex<Option<String>>>);
+
+impl Denied {
+    fn note(&self, error: &ServerError) {
+        if let ServerError::Other(text) = error
+            && text.to_lowercase().contains("permissions violation")
+        {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+        }
+    }
+
+    /// The error that explains this one, if something was denied.
+    pub(crate) fn explains(
+        &self,
+        error: JetStreamError,
+        options: &JetStreamOptions,
+    ) -> JetStreamError {
+        match (error, self.0.lock().unwrap_or_else(PoisonError::into_inner).take()) {
+            (JetStreamError::Stream { .. }, Some(reason)) => {
+                JetStreamError::NoRight { servers: options.to_string(), reason }
+            }
+            (error, _) => error,
+        }
+    }
 }
 
 /// Connects to the first server that answers. From then on the client reconnects by itself, also to
@@ -42,6 +88,8 @@ pub(crate) struct Connected {
 pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, JetStreamError> {
     let servers = || options.to_string();
     let (state, is_connected) = watch::channel(true);
+    let denied = Denied::default();
+    let noted = denied.clone();
     let connect = with_login(options)?
         .name("web-ipc")
         .require_tls(options.tls)
@@ -53,8 +101,8 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
             Duration::from_millis(pause).min(RECONNECT_PAUSE_MAX)
         })
         .event_callback(move |event| {
-            let state = state.clone();
-            async move { note(&event, &state) }
+            let (state, denied) = (state.clone(), noted.clone());
+            async move { note(&event, &state, &denied) }
         });
     let addresses: Vec<ServerAddr> = options
         .servers
@@ -65,15 +113,12 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error: std::io::Error| JetStreamError::Unreachable {
             servers: servers(),
-            source: error.into(),
+            reason: error.to_string(),
         })?;
-    let client = connect.connect(addresses).await.map_err(|error| match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            JetStreamError::Login { servers: servers() }
-        }
-        ConnectErrorKind::Tls => JetStreamError::Tls { servers: servers(), source: error.into() },
-        _ => JetStreamError::Unreachable { servers: servers(), source: error.into() },
-    })?;
+    let client = match connect.connect(addresses).await {
+        Ok(client) => client,
+        Err(error) => return Err(not_connected(&error, options).await),
+    };
     let (major, minor, patch) = VERSION_MIN;
     if !client.is_server_compatible(major, minor, patch) {
         return Err(JetStreamError::TooOld { version: client.server_info().version });
@@ -82,8 +127,87 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
         .timeout(ANSWER_WITHIN)
         .max_ack_inflight(IN_FLIGHT_MAX)
         .build(client.clone());
-    check_jetstream(&client, options).await?;
-    Ok(Connected { client, jetstream, is_connected })
+    let checked = check_jetstream(&client, options).await;
+    checked.map_err(|error| denied.explains(error, options))?;
+    Ok(Connected { client, jetstream, is_connected, denied })
+}
+
+/// Why there is no connection.
+async fn not_connected(error: &ConnectError, options: &JetStreamOptions) -> JetStreamError {
+    let servers = options.to_string();
+    if let Some(fault) = TlsFault::among_causes(error) {
+        return no_tls(fault, options);
+    }
+    let source = error.source();
+    let reason = source.map_or_else(|| error.kind().to_string(), ToString::to_string);
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            login_refused(options)
+        }
+        // nats-server says otherwise that a login has expired, or comes too late.
+        ConnectErrorKind::Io if reason.to_lowercase().contains("authentication") => {
+            login_refused(options)
+        }
+        ConnectErrorKind::Dns => JetStreamError::UnknownHost { servers, reason },
+        ConnectErrorKind::Tls => match &options.identity_files {
+            // Each of the files was found to have what it should.
+            Some((certificate, key)) => {
+                JetStreamError::Identity { certificate: certificate.clone(), key: key.clone() }
+            }
+            None => JetStreamError::Tls { servers, reason },
+        },
+        // What came is no operation of NATS, or another than the first one.
+        ConnectErrorKind::Io if matches!(io, Some(io::ErrorKind::InvalidInput)) => {
+            JetStreamError::NotNats { servers }
+        }
+        // A NATS server speaks first, and at once.
+        ConnectErrorKind::TimedOut if listens(options).await => JetStreamError::NotNats { servers },
+        ConnectErrorKind::TimedOut => {
+            let reason = format!("no answer within {} s", ANSWER_WITHIN.as_secs());
+            JetStreamError::Unreachable { servers, reason }
+        }
+        _ => JetStreamError::Unreachable { servers, reason },
+    }
+}
+
+/// Whether anything accepts connections at one of the addresses.
+async fn listens(options: &JetStreamOptions) -> bool {
+    for server in &options.servers {
+        if let Ok(Ok(_)) = timeout(LOOK_WITHIN, TcpStream::connect(server)).await {
+            return true;
+        }
+    }
+    false
+}
+
+fn login_refused(options: &JetStreamOptions) -> JetStreamError {
+    let servers = options.to_string();
+    let login = match (&options.user, &options.credentials_file) {
+        (_, Some(file)) => format!("the credentials in {}", file.display()),
+        (Some(user), None) => format!("the user {user} with this password"),
+        (None, None) => return JetStreamError::LoginMissing { servers },
+    };
+    JetStreamError::Login { servers, login }
+}
+
+fn no_tls(fault: TlsFault, options: &JetStreamOptions) -> JetStreamError {
+    let servers = options.to_string();
+    match fault {
+        TlsFault::ServerCertificate(problem) => {
+            let authority = options.authority_file.clone();
+            JetStreamError::ServerCertificate { servers, problem, authority }
+        }
+        TlsFault::ClientCertificate { .. } if options.identity_files.is_none() => {
+            JetStreamError::ClientCertificateMissing { servers }
+        }
+        TlsFault::ClientCertificate { alert } => {
+            JetStreamError::ClientCertificate { servers, alert }
+        }
+        TlsFault::NotTls => JetStreamError::NoTls { servers },
+        TlsFault::Other(reason) => JetStreamError::Tls { servers, reason },
+        other => JetStreamError::Tls { servers, reason: format!("{other:?}") },
+    }
 }
 
 /// Refuses a server without JetStream. The NATS client's own question does not understand the
@@ -117,7 +241,7 @@ async fn check_jetstream(
 }
 
 /// Passes on whether there is a connection, and logs it.
-fn note(event: &Event, state: &watch::Sender<bool>) {
+fn note(event: &Event, state: &watch::Sender<bool>, denied: &Denied) {
     match event {
         Event::Connected => {
             if !state.send_replace(true) {
@@ -129,28 +253,25 @@ fn note(event: &Event, state: &watch::Sender<bool>) {
                 log::warn!("the connection to the NATS server is interrupted");
             }
         }
-        Event::ServerError(error) => log::warn!("the NATS server reports: {error}"),
+        Event::ServerError(error) => {
+            denied.note(error);
+            log::warn!("the NATS server reports: {error}");
+        }
         other => log::debug!("the NATS client reports: {other}"),
     }
 }
 
 fn with_login(options: &JetStreamOptions) -> Result<ConnectOptions, JetStreamError> {
-    let read = |path: &std::path::Path| {
-        std::fs::read_to_string(path)
-            .map(Zeroizing::new)
-            .map_err(|source| JetStreamError::File { path: path.display().to_string(), source })
-    };
     let mut connect = ConnectOptions::new();
     if let Some(path) = &options.credentials_file {
-        let credentials = read(path)?;
-        connect = connect
-            .credentials(&credentials)
-            .map_err(|source| JetStreamError::File { path: path.display().to_string(), source })?;
+        let credentials = read("credentials", path)?;
+        let bad = |_| bad_file("credentials", path, "credentials");
+        connect = connect.credentials(&credentials).map_err(bad)?;
     }
     if let Some(user) = &options.user {
         let password = match (&options.password_file, &options.password) {
             (Some(path), _) => {
-                let text = read(path)?;
+                let text = read("passwordFile", path)?;
                 text.strip_suffix('\n').unwrap_or(&text).trim_end_matches('\r').to_owned()
             }
             (None, Some(password)) => String::clone(password),
@@ -159,15 +280,48 @@ fn with_login(options: &JetStreamOptions) -> Result<ConnectOptions, JetStreamErr
         connect = connect.user_and_password(user.clone(), password);
     }
     if let Some(path) = &options.authority_file {
-        read(path)?;
+        read_pem("ca", path, "certificate")?;
         connect = connect.add_root_certificates(path.clone());
     }
     if let Some((certificate, key)) = &options.identity_files {
-        read(certificate)?;
-        read(key)?;
+        read_pem("cert", certificate, "certificate")?;
+        read_pem("key", key, "private key")?;
         connect = connect.add_client_certificate(certificate.clone(), key.clone());
     }
     Ok(connect)
+}
+
+fn read(parameter: &'static str, path: &Path) -> Result<Zeroizing<String>, JetStreamError> {
+    match std::fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Zeroizing::new(text)),
+            Err(error) => {
+                drop(Zeroizing::new(error.into_bytes()));
+                Err(bad_file(parameter, path, "text"))
+            }
+        },
+        Err(source) => Err(JetStreamError::File { parameter, path: path.to_owned(), source }),
+    }
+}
+
+/// Looks whether a file has what it should: the NATS client takes an authority's file without one
+/// for a file that trusts nobody.
+fn read_pem(
+    parameter: &'static str,
+    path: &Path,
+    expected: &'static str,
+) -> Result<(), JetStreamError> {
+    // Of keys there are several kinds, such as `EC PRIVATE KEY`.
+    let end = format!("{}-----", expected.to_uppercase());
+    let is_begin = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&end);
+    match read(parameter, path)?.lines().any(is_begin) {
+        true => Ok(()),
+        false => Err(bad_file(parameter, path, expected)),
+    }
+}
+
+fn bad_file(parameter: &'static str, path: &Path, expected: &'static str) -> JetStreamError {
+    JetStreamError::BadFile { parameter, path: path.to_owned(), expected }
 }
 
 /// The error for something that the server does not give, with its reason.
@@ -256,12 +410,35 @@ async fn get_or_create(jetstream: &Context, wanted: &Config) -> Result<Config, J
         }
         match jetstream.create_stream(wanted).await {
             Ok(stream) => return Ok(stream.cached_info().config.clone()),
+            Err(error) if is_last => return Err(not_made(wanted, error)),
             // Another server may have made it meanwhile.
-            Err(error) if is_last => return Err(not_given(what(), error)),
             Err(error) => log::debug!("the stream {} was not made: {error}", wanted.name),
         }
     }
     unreachable!("the second attempt returns")
+}
+
+/// Why a stream was not made.
+fn not_made(wanted: &Config, error: CreateStreamError) -> JetStreamError {
+    let what = format!("the stream {}", wanted.name);
+    let CreateStreamErrorKind::JetStream(reason) = error.kind() else {
+        return not_given(what, error);
+    };
+    match reason.error_code() {
+        // A lone server; a cluster with fewer servers, or whose servers are down.
+        ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED | ErrorCode::CLUSTER_NO_PEERS
+            if wanted.num_replicas > 1 =>
+        {
+            JetStreamError::TooFewServers { what, replicas: wanted.num_replicas }
+        }
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+        | ErrorCode::INSUFFICIENT_RESOURCES
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::CLUSTER_NO_PEERS => {
+            JetStreamError::NoRoom { what, reason: reason.to_string() }
+        }
+        _ => not_given(what, error),
+    }
 }
 
 /// Refuses a stream that does not keep what an inbox promises.

@@ -71,7 +71,9 @@ pub enum AddressError {
     #[error("the address of a JetStream inbox begins with nats:// or tls://")]
     Scheme,
     /// One of its servers is not a host with a port, or there is none.
-    #[error("the address names no server: nats://HOST:PORT,HOST2:PORT/NAME is expected")]
+    #[error(
+        "a server of the address is not HOST:PORT: nats://HOST:PORT,HOST2:PORT/NAME is expected"
+    )]
     Servers,
     /// The name of the stream is missing, too long, or has other characters.
     #[error(
@@ -93,6 +95,9 @@ pub enum AddressError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A file with a password, without a user.
+    #[error("the parameter passwordFile needs a user")]
+    PasswordAlone,
     /// A certificate without a key, or a key without a certificate.
     #[error("the parameters cert and key belong together")]
     HalfIdentity,
@@ -217,6 +222,9 @@ impl JetStreamOptions {
                 "key" => key = Some(path("key")?),
                 other => return Err(AddressError::Unknown(other.to_owned())),
             }
+        }
+        if self.password_file.is_some() && self.user.is_none() {
+            return Err(AddressError::PasswordAlone);
         }
         self.identity_files = match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -495,6 +503,7 @@ mod tests {
             assert!(matches!(refused(value), AddressError::Value { .. }), "{value}");
         }
         assert_eq!(refused("nats://n/J?cert=c"), AddressError::HalfIdentity);
+        assert_eq!(refused("nats://n/J?passwordFile=p"), AddressError::PasswordAlone);
     }
 
     #[test]

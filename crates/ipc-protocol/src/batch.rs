@@ -25,6 +25,10 @@ pub struct BatchReply {
     /// omits were not taken and may be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_from: Option<u32>,
+    /// Why there was no room, as the code of a [`ProblemCode`]. `None` stands for
+    /// [`InboxFull`](ProblemCode::InboxFull).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_code: Option<String>,
     /// The messages before `full_from` that were not newly accepted, and those after it that were
     /// refused for another reason or are duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -137,11 +141,20 @@ mod tests {
         let reply = BatchReply {
             accepted: 2,
             full_from: Some(3),
+            full_code: None,
             others: vec![BatchOutcome { index: 1, code: BatchOutcome::DUPLICATE.into() }],
         };
         let text = r#"{"accepted":2,"full_from":3,"others":[{"index":1,"code":"duplicate"}]}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);
         assert_eq!(serde_json::from_str::<BatchReply>(text).unwrap(), reply);
+        let ids = BatchReply {
+            full_from: Some(0),
+            full_code: Some(ProblemCode::IdsFull.as_str().into()),
+            ..BatchReply::default()
+        };
+        let text = r#"{"accepted":0,"full_from":0,"full_code":"ids_full"}"#;
+        assert_eq!(serde_json::to_string(&ids).unwrap(), text);
+        assert_eq!(serde_json::from_str::<BatchReply>(text).unwrap(), ids);
         assert_eq!(
             serde_json::to_string(&BatchReply { accepted: 1, ..BatchReply::default() }).unwrap(),
             r#"{"accepted":1}"#

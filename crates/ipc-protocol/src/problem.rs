@@ -57,7 +57,10 @@ pub enum ProblemCode {
     NotAnswered,
     /// 503: the inbox is full. Wait as long as `Retry-After` says.
     InboxFull,
-    /// 503: the server is stopping.
+    /// 503: the server remembers as many message ids as it may, of this user or in all. It forgets
+    /// none before clients have stopped to retry. Wait as long as `Retry-After` says.
+    IdsFull,
+    /// 503: the server is stopping. Of `/is/running`: it is stopping, or soon will.
     ShuttingDown,
     /// 503: a database that the server needs, that of its users or of its inbox, does not work at
     /// the moment.
@@ -80,7 +83,7 @@ pub enum Retry {
 
 impl ProblemCode {
     /// Every code.
-    pub const ALL: [ProblemCode; 25] = [
+    pub const ALL: [ProblemCode; 26] = [
         ProblemCode::MalformedRequest,
         ProblemCode::MalformedEnvelope,
         ProblemCode::StaleEnvelope,
@@ -103,6 +106,7 @@ impl ProblemCode {
         ProblemCode::RenewalUnavailable,
         ProblemCode::NotAnswered,
         ProblemCode::InboxFull,
+        ProblemCode::IdsFull,
         ProblemCode::ShuttingDown,
         ProblemCode::Unavailable,
         ProblemCode::NoReplyInTime,
@@ -154,6 +158,7 @@ impl ProblemCode {
             }
             ProblemCode::NotAnswered => ("not_answered", 502, "Bad Gateway", Retry::Never),
             ProblemCode::InboxFull => ("inbox_full", 503, "Service Unavailable", Retry::AfterPause),
+            ProblemCode::IdsFull => ("ids_full", 503, "Service Unavailable", Retry::AfterPause),
             ProblemCode::ShuttingDown => {
                 ("shutting_down", 503, "Service Unavailable", Retry::AfterPause)
             }

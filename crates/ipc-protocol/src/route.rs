@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
     /// `GET /is/running`: 200 and [`IS_RUNNING_TEXT`](crate::IS_RUNNING_TEXT), however busy the
-    /// server is.
+    /// server is; 503 while it stops, or soon will.
     IsRunning,
     /// `POST /client/auth`: [`AuthRequest`](crate::AuthRequest) in, [`AuthReply`](crate::AuthReply)
     /// out.

@@ -37,12 +37,8 @@ pub fn renew_due(home: &Home, now_secs: u64) -> Result<DueRenewals, RenewError> 
         return Ok(DueRenewals::default());
     }
     // Which way a home renews.
-    let enrolled = match home.node_settings()? {
-        Some(node) => Some(node),
-        None => home.client_settings()?,
-    };
-    match enrolled {
-        Some(settings) => by_the_server(home, &settings, due, now_secs),
+    match home.enrolled()? {
+        Some(enrolled) => by_the_server(home, enrolled.settings(), due, now_secs),
         None => by_the_authority(home, due, now_secs),
     }
 }

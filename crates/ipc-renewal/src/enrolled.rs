@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipc_base::chain;
 use ipc_client::{Client, ProblemCode, Renewal};
-use ipc_home::{ClientSettings, FileStamps, Home};
+use ipc_home::{ClientSettings, Enrolled, FileStamps, Home};
 use ipc_setup::{
     InitOptions, NodeAnswer, RenewalAnswer, RenewalTurn, begin_renewal, finish_renewal,
 };
@@ -76,11 +76,9 @@ pub fn follow_enrolled(home: &Home) -> Result<(), RenewError> {
 /// Asks the server, at whichever of its addresses somebody issues certificates: a further server
 /// does not, and says so.
 fn ask(home: &Home, csr_pem: Option<&str>) -> Result<Renewal, RenewError> {
-    let settings = match home.node_settings()? {
-        Some(node) => Some(node),
-        None => home.client_settings()?,
-    };
-    let addresses = settings.map(|settings| settings.addresses).unwrap_or_default();
+    let enrolled = home.enrolled()?;
+    let addresses = enrolled.map(|enrolled| enrolled.settings().addresses.clone());
+    let addresses = addresses.unwrap_or_default();
     let mut answer = ask_at(home, csr_pem, &addresses);
     for address in addresses.iter().filter(|_| addresses.len() > 1) {
         match &answer {
@@ -97,14 +95,18 @@ fn ask(home: &Home, csr_pem: Option<&str>) -> Result<Renewal, RenewError> {
 
 fn ask_at(home: &Home, csr_pem: Option<&str>, addresses: &[String]) -> Result<Renewal, RenewError> {
     let mut builder = Client::builder(home).timeout(TIMEOUT);
-    if let Some(node) = home.node_settings()? {
-        let credentials = home.client_credentials()?;
-        builder = builder
-            .server(node.server.to_string(), addresses.to_vec())
-            .identity(node.identity.to_string())
-            .credentials(credentials.username, credentials.password.as_str());
-    } else if let Some(client) = home.client_settings()? {
-        builder = builder.server(client.server.to_string(), addresses.to_vec());
+    match home.enrolled()? {
+        Some(Enrolled::Server(node)) => {
+            let credentials = home.client_credentials()?;
+            builder = builder
+                .server(node.server.to_string(), addresses.to_vec())
+                .identity(node.identity.to_string())
+                .credentials(credentials.username, credentials.password.as_str());
+        }
+        Some(Enrolled::Client(client)) => {
+            builder = builder.server(client.server.to_string(), addresses.to_vec());
+        }
+        None => {}
     }
     let client = builder.build()?;
     Ok(client.renew(csr_pem).wait()?)

@@ -24,6 +24,10 @@ pub(crate) fn not_put(error: PutError) -> Refusal {
             ProblemCode::TooLarge,
             "the message is longer than this server's inbox can store",
         ),
+        PutError::RememberedFull => {
+            let detail = "the server remembers as many message ids as it may";
+            Refusal::new(ProblemCode::IdsFull, detail).retry_after(RETRY_AFTER)
+        }
         full => Refusal::new(ProblemCode::InboxFull, "the inbox is full")
             .because(full)
             .retry_after(RETRY_AFTER),

@@ -387,6 +387,11 @@ async fn submit_all(
                     continue;
                 }
                 Some(Ok(Put::Duplicate)) => BatchOutcome::DUPLICATE,
+                Some(Err(PutError::RememberedFull)) if reply.full_from.is_none() => {
+                    reply.full_from = Some(index);
+                    reply.full_code = Some(ProblemCode::IdsFull.as_str().into());
+                    continue;
+                }
                 Some(Err(PutError::Full | PutError::RememberedFull)) | None => {
                     reply.full_from.get_or_insert(index);
                     continue;

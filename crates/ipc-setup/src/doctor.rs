@@ -11,7 +11,7 @@ mod storage;
 
 use std::path::Path;
 
-use ipc_home::{ClientSettings, Contents, Home, HomeError};
+use ipc_home::{ClientSettings, Contents, Enrolled, Home, HomeError};
 
 pub use certificates::WARN_DAYS;
 pub use report::{Finding, Severity, run_check};
@@ -100,10 +100,12 @@ fn scope(path: &Path, now_secs: u64, findings: &mut Vec<Finding>) -> Option<Scop
         }
     };
     // What a further server's home, or a client's, says of the server that enrolled it.
-    let enrolled_by = match kind {
-        HomeKind::Server => home.node_settings(),
-        HomeKind::Client => home.client_settings(),
-    };
+    let enrolled_by = home.enrolled().map(|enrolled| match (kind, enrolled) {
+        (HomeKind::Server, Some(Enrolled::Server(settings)))
+        | (HomeKind::Client, Some(Enrolled::Client(settings))) => Some(settings),
+        // Such a file was left there by another home.
+        _ => None,
+    });
     let (settings, is_enrolled) = match &enrolled_by {
         Ok(settings) => (settings.clone(), settings.is_some()),
         Err(_) => (None, true),

@@ -406,13 +406,29 @@ impl SetupError {
             Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },
             Self::UsersUrl { .. } => return None,
             Self::UsersNotThere { .. } => Remedy::CopyUsersToDatabase,
-            Self::Store(error) => return error.remedy(),
+            Self::Store(error) => return remedy_of_store(error),
             Self::Authority { .. }
             | Self::Issue { .. }
             | Self::Revoke { .. }
             | Self::Runtime { .. } => return None,
         })
     }
+}
+
+/// What helps where a store of users cannot be used. Only this crate knows which store it is.
+#[cfg(feature = "postgres")]
+fn remedy_of_store(error: &StoreError) -> Option<Remedy> {
+    match error {
+        StoreError::Storage { source } | StoreError::Unavailable { source } => {
+            source.downcast_ref::<ipc_store_postgres::PostgresError>()?.remedy()
+        }
+        error => error.remedy(),
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+fn remedy_of_store(error: &StoreError) -> Option<Remedy> {
+    error.remedy()
 }
 
 /// What helps where a bundle was not accepted.

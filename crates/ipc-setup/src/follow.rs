@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use ipc_envelope::{Key, KeyRing};
-use ipc_home::{ClientSettings, Home, HomeError, PeerName, read_secret};
+use ipc_home::{ClientSettings, Enrolled, Home, HomeError, PeerName, read_secret};
 use ipc_pki::{CertificateInfo, KeyType, RequestedPair, SubjectName, key_fits};
 use zeroize::Zeroizing;
 
@@ -175,10 +175,10 @@ pub fn finish_renewal(
 /// The lock of an enrolled home, with what it is and its settings; an interrupted replacement of
 /// its pair is finished.
 fn lock(home: &Home) -> Result<(Lock, EnrolmentKind, ClientSettings), SetupError> {
-    let enrolled = || match (home.node_settings()?, home.client_settings()?) {
-        (Some(node), _) => Ok((EnrolmentKind::Server, node)),
-        (None, Some(client)) => Ok((EnrolmentKind::Client, client)),
-        (None, None) => Err(SetupError::NotEnrolled { path: home.root().to_owned() }),
+    let enrolled = || match home.enrolled()? {
+        Some(Enrolled::Server(node)) => Ok((EnrolmentKind::Server, node)),
+        Some(Enrolled::Client(client)) => Ok((EnrolmentKind::Client, client)),
+        None => Err(SetupError::NotEnrolled { path: home.root().to_owned() }),
     };
     loop {
         home.check_directory()?;

@@ -5,6 +5,7 @@
 //! that calls fail at once while it is down.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ struct Shared {
     idle: Mutex<Vec<PgConnection>>,
     places: Semaphore,
     down: Mutex<Option<(Instant, PostgresError)>>,
+    /// The database has answered. Until then its user is told what is wrong, and the log is not.
+    has_answered: AtomicBool,
 }
 
 impl Connections {
@@ -51,6 +54,7 @@ impl Connections {
             idle: Mutex::default(),
             places: Semaphore::new(CONNECTIONS_MAX),
             down: Mutex::default(),
+            has_answered: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
     }
@@ -130,8 +134,10 @@ impl Shared {
                 return Ok(connection);
             }
         }
-        let connected = self.url.options.connect().await;
-        connected.map_err(|error| PostgresError::of(&error, &self.url))
+        // Work may take longer than a call that waits for an answer; a connection may not.
+        let connected = timeout(self.timeout, self.url.options.connect()).await;
+        let connected = connected.map_err(|_| PostgresError::timed_out(&self.url, self.timeout))?;
+        connected.map_err(|error| PostgresError::of_connecting(&error, &self.url))
     }
 
     fn refuse_while_down(&self) -> Result<(), PostgresError> {
@@ -151,12 +157,13 @@ impl Shared {
         let mut down = lock(&self.down);
         match error {
             Some(error) if error.may_pass() => {
-                if down.is_none() {
+                if down.is_none() && self.has_answered.load(Ordering::Relaxed) {
                     log::warn!("{error}");
                 }
                 *down = Some((Instant::now(), error.clone()));
             }
             _ => {
+                self.has_answered.fetch_or(error.is_none(), Ordering::Relaxed);
                 if down.take().is_some() {
                     log::info!("the users' database {} answers again", self.url);
                 }

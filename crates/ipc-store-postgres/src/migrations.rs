@@ -20,7 +20,8 @@ const VERSION_MIN: i32 = 13;
 pub(crate) enum Found {
     UpToDate,
     Newer,
-    Unsuitable(String),
+    TooOld { version: i32, needed: i32 },
+    Encoding(String),
 }
 
 /// Migrates if need be.
@@ -32,12 +33,10 @@ pub(crate) async fn run(connection: &mut PgConnection) -> Result<Found, sqlx::Er
     .await?;
     let (version, encoding): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     if version < VERSION_MIN {
-        let reason = format!("it is PostgreSQL {version}, and {VERSION_MIN} is needed");
-        return Ok(Found::Unsuitable(reason));
+        return Ok(Found::TooOld { version, needed: VERSION_MIN });
     }
     if encoding != "UTF8" {
-        let reason = format!("its encoding is {encoding}, not UTF8");
-        return Ok(Found::Unsuitable(reason));
+        return Ok(Found::Encoding(encoding));
     }
     if let Some(found) = of_count(applied(connection).await?) {
         return Ok(found);

@@ -177,6 +177,7 @@ impl PostgresOptions {
     /// [`StoreError::Unavailable`] or [`StoreError::Storage`] with a [`PostgresError`] as its
     /// source.
     pub async fn open(self, url: PostgresUrl) -> Result<PostgresUserStore, StoreError> {
+        check_files(&url)?;
         let connections = Connections::new(url, self.timeout)?;
         let found = connections.run(IMPORT_TIMES, async |mut connection: PgConnection| {
             (migrations::run(&mut connection).await, connection)
@@ -185,8 +186,11 @@ impl PostgresOptions {
         match found.await? {
             Found::UpToDate => {}
             Found::Newer => return Err(PostgresError::Newer { url: url() }.into()),
-            Found::Unsuitable(reason) => {
-                return Err(PostgresError::Unsuitable { url: url(), reason }.into());
+            Found::TooOld { version, needed } => {
+                return Err(PostgresError::TooOld { url: url(), version, needed }.into());
+            }
+            Found::Encoding(encoding) => {
+                return Err(PostgresError::Encoding { url: url(), encoding }.into());
             }
         }
         Ok(PostgresUserStore {
@@ -197,6 +201,30 @@ impl PostgresOptions {
             asking: tokio::sync::Mutex::default(),
         })
     }
+}
+
+/// Reads the files that an address names: sqlx does not say which one cannot be read, and takes one
+/// without an authority for one that trusts nobody.
+fn check_files(url: &PostgresUrl) -> Result<(), PostgresError> {
+    for (parameter, path) in url.files() {
+        let bytes = std::fs::read(path).map_err(|source| PostgresError::File {
+            parameter,
+            path: path.clone(),
+            source: Arc::new(source),
+        })?;
+        let (expected, end) = match *parameter {
+            "sslkey" => ("private key", "PRIVATE KEY-----"),
+            _ => ("certificate", "CERTIFICATE-----"),
+        };
+        // Of keys there are several kinds, such as `EC PRIVATE KEY`.
+        let is_there = bytes.split(|byte| *byte == b'\n').any(|line| {
+            line.starts_with(b"-----BEGIN ") && line.trim_ascii_end().ends_with(end.as_bytes())
+        });
+        if !is_there {
+            return Err(PostgresError::BadFile { parameter, path: path.clone(), expected });
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for PostgresUserStore {

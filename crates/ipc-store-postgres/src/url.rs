@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
@@ -39,7 +40,15 @@ pub struct PostgresUrl {
     pub(crate) options: PgConnectOptions,
     is_here: bool,
     shown: Arc<str>,
+    /// The parameters that name files, with their paths.
+    files: Arc<[(&'static str, PathBuf)]>,
 }
+
+/// The parameters that name files.
+const FILES: [&str; 3] = [AUTHORITY, "sslcert", "sslkey"];
+
+/// The parameter that names the file with the authorities.
+const AUTHORITY: &str = "sslrootcert";
 
 impl PostgresUrl {
     /// Parses a URL. Nothing is opened.
@@ -48,7 +57,9 @@ impl PostgresUrl {
     /// [`PostgresUrlError`], which does not quote the URL.
     pub fn parse(url: &str) -> Result<Self, PostgresUrlError> {
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-        let rest = rest.ok_or(PostgresUrlError::Scheme)?;
+        let of_inbox = url.starts_with("nats://") || url.starts_with("tls://");
+        let wrong = if of_inbox { PostgresUrlError::OfInbox } else { PostgresUrlError::Scheme };
+        let rest = rest.ok_or(wrong)?;
         let query = rest.split_once('?').map_or("", |(_, query)| query);
         let keys = || {
             let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -81,7 +92,18 @@ impl PostgresUrl {
             if has_password { ":***" } else { "" },
             options.get_database().unwrap_or_else(|| options.get_username())
         );
-        Ok(Self { options: options.disable_statement_logging(), is_here, shown: shown.into() })
+        let files = query.split('&').filter_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let name = FILES.into_iter().find(|name| *name == key)?;
+            Some((name, PathBuf::from(decoded(value)?)))
+        });
+        let files = files.collect();
+        Ok(Self {
+            options: options.disable_statement_logging(),
+            is_here,
+            shown: shown.into(),
+            files,
+        })
     }
 
     /// Whether it names a database on this host, which is another one elsewhere: on a loopback
@@ -90,6 +112,34 @@ impl PostgresUrl {
     pub fn is_this_host(&self) -> bool {
         self.is_here
     }
+
+    /// The parameters that name files, with their paths.
+    pub(crate) fn files(&self) -> &[(&'static str, PathBuf)] {
+        &self.files
+    }
+
+    /// The file of `sslrootcert`.
+    pub(crate) fn authority_file(&self) -> Option<&Path> {
+        let file = self.files.iter().find(|(name, _)| *name == AUTHORITY);
+        file.map(|(_, path)| path.as_path())
+    }
+}
+
+/// A value of a query without its percent-encoding. `None` if it is none.
+fn decoded(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            b'+' => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn is_this_host(host: &str) -> bool {
@@ -119,6 +169,11 @@ pub enum PostgresUrlError {
     /// It is no URL of PostgreSQL.
     #[error("the address of the users' database must begin with postgres://")]
     Scheme,
+    /// It is the address of an inbox.
+    #[error(
+        "the address of the users' database must begin with postgres://, and NATS keeps no users"
+    )]
+    OfInbox,
     /// It has a part that cannot be read.
     #[error(
         "the address of the users' database is not postgres://USER:PASSWORD@HOST:PORT/DATABASE; \
@@ -163,10 +218,21 @@ mod tests {
     }
 
     #[test]
+    fn the_files_that_an_address_names_are_known() {
+        let url = "postgres://db/ipc?sslrootcert=%2Fa%20b.crt&sslmode=require&sslkey=/k";
+        let url = PostgresUrl::parse(url).unwrap();
+        let files = [("sslrootcert", PathBuf::from("/a b.crt")), ("sslkey", PathBuf::from("/k"))];
+        assert_eq!(url.files(), files);
+        assert_eq!(url.authority_file(), Some(Path::new("/a b.crt")));
+        assert_eq!(decoded("%4"), None);
+    }
+
+    #[test]
     fn what_is_no_address_is_refused_without_quoting_it() {
         for (url, error) in [
             ("secret", PostgresUrlError::Scheme),
             ("mysql://ipc:secret@db/ipc", PostgresUrlError::Scheme),
+            ("nats://ipc:secret@db/ipc", PostgresUrlError::OfInbox),
             ("postgres://ipc:secret@db:port/ipc", PostgresUrlError::Malformed),
             ("postgres://ipc@db/ipc?sslmode=secret", PostgresUrlError::Malformed),
             (

@@ -30,19 +30,18 @@ pub enum StoreError {
     /// The database file is missing, damaged, locked, or unusable for another reason.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// A store of another kind than SQLite could not be read or changed.
-    #[error("the user store cannot be used")]
+    /// A store of another kind than SQLite could not be read or changed. The cause is shown in the
+    /// place of this error.
+    #[error(transparent)]
     Storage {
         /// The cause.
-        #[source]
         source: Box<dyn Error + Send + Sync>,
     },
     /// The store cannot be reached at the moment: its server is down, or the connection to it is
-    /// broken. The same call may succeed later.
-    #[error("the user store cannot be reached")]
+    /// broken. The same call may succeed later. The cause is shown in the place of this error.
+    #[error(transparent)]
     Unavailable {
         /// The cause.
-        #[source]
         source: Box<dyn Error + Send + Sync>,
     },
     /// Users to be imported are there already, with another password or other rights.

@@ -379,7 +379,7 @@ fn inbox(command: &Command, name: &str, options: &ArgMatches) -> Result<InboxKin
     let kind = match text(options, "inbox").as_deref().expect("has a default") {
         "memory" => Ok(InboxKind::Memory),
         "durable" => Ok(InboxKind::Durable),
-        address => jetstream(address),
+        address => inbox_at(address),
     };
     kind.map_err(|(what, tip)| {
         let named = command.find_subcommand(name).expect("it is defined here");
@@ -388,6 +388,18 @@ fn inbox(command: &Command, name: &str, options: &ArgMatches) -> Result<InboxKin
 }
 
 /// The inbox with this address. No error repeats it, as it may have a password.
+fn inbox_at(address: &str) -> Result<InboxKind, (String, Option<&'static str>)> {
+    let wrong = |what| format!("invalid value for '--inbox <KIND>': {what}");
+    match address.split_once("://") {
+        Some(("nats" | "tls", _)) => jetstream(address),
+        Some(("postgres" | "postgresql", _)) => {
+            let tip = "PostgreSQL keeps the users: give this address to '--usersDb <URL>'";
+            Err((wrong("messages are not kept in PostgreSQL"), Some(tip)))
+        }
+        _ => Err((wrong("it is neither a kind nor nats://HOST:PORT/NAME"), None)),
+    }
+}
+
 #[cfg(feature = "jetstream")]
 fn jetstream(address: &str) -> Result<InboxKind, (String, Option<&'static str>)> {
     ipc_inbox_jetstream::JetStreamOptions::of_address(address)

@@ -1,7 +1,8 @@
 //! `web-ipc --doctor`: says what is wrong with a home and with the way to its server.
 //!
 //! `ipc-setup` looks at the files of the home. What needs the network or is about this process is
-//! checked here. Nothing is changed, and nobody logs in.
+//! checked here. Nothing is changed. In the home of a client
+//! one login is tried, and its session not used.
 
 mod host;
 mod network;

@@ -141,18 +141,7 @@ impl From<OpenError> for Failure {
 #[cfg(feature = "jetstream")]
 impl From<JetStreamError> for Failure {
     fn from(error: JetStreamError) -> Self {
-        let advice = match &error {
-            JetStreamError::Unreachable { .. } => "start it, or give --inbox another address",
-            JetStreamError::Login { .. } => "check the user with its password, or the credentials",
-            JetStreamError::Tls { .. } => "check the parameters ca, cert and key of --inbox",
-            JetStreamError::NoJetStream { .. } => "start nats-server with -js",
-            JetStreamError::TooOld { .. } => "install a newer nats-server",
-            JetStreamError::OtherConfiguration { .. } => {
-                "give --inbox another name, or change that configuration"
-            }
-            other => return Self::of(other, other.remedy()),
-        };
-        Self::new(chain(&error).to_string(), Some(advice.to_owned()))
+        Self::of(&error, error.remedy())
     }
 }
 

@@ -39,6 +39,9 @@ static QUEUE: Queue = Queue::new();
 const UNBOUNDED: [(&str, LevelFilter); 2] =
     [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
 
+/// The client of NATS, which logs an error before it returns it. ipc-inbox-jetstream says it once.
+const TWICE: (&str, LevelFilter) = ("async_nats", LevelFilter::Off);
+
 /// Starts the log at `level`, else as `$RUST_LOG` says, else at level info. The line that ends a
 /// command is always shown.
 pub(crate) fn start(level: Option<LogLevel>) {
@@ -58,7 +61,7 @@ pub(crate) fn start(level: Option<LogLevel>) {
     // A peer can cause these lines without end, and they do not name it. ipc-server logs a line
     // with the peer's name instead, at a limited rate.
     if std::env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
-        for (module, level) in UNBOUNDED {
+        for (module, level) in UNBOUNDED.into_iter().chain([TWICE]) {
             builder.filter_module(module, level);
         }
     }

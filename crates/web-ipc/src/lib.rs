@@ -52,8 +52,8 @@
 //! - `client` (default): the sending end. It builds neither a database nor OpenSSL.
 //! - `server` (default): the receiving end.
 //! - `blocking` (default): both ends for programs that are not async.
-//! - `jetstream`: an inbox on NATS JetStream, which several servers share. `docs/jetstream.md` has a
-//!   program.
+//! - `jetstream`: an inbox on NATS JetStream, which several servers share. `docs/jetstream.md` has
+//!   a program.
 //! - `postgres`: users in PostgreSQL, for several servers. `docs/postgresql.md` has a program. With
 //!   `setup` too, homes whose users are there can be made and managed.
 //! - `setup`: makes homes, certificates and users. It links OpenSSL.

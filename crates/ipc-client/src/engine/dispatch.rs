@@ -84,6 +84,11 @@ impl Engine {
         }
     }
 
+    /// Logs in once, and uses the session for nothing.
+    pub(crate) async fn check_login(&self, until: Instant) -> Result<(), SendError> {
+        self.exchange.check_login(until).await
+    }
+
     /// Runs a task to its end. The engine does not end before.
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let working = TaskGuard::begin(self);

@@ -33,8 +33,12 @@ const WAITING_MESSAGES: usize = 8;
 
 /// The result of a POST.
 enum Posted {
-    /// The statuses of its messages, in order. `None` for a message that found no room.
-    Statuses(Vec<Option<EntryStatus>>),
+    Statuses {
+        /// The statuses of its messages, in order. `None` for a message that found no room.
+        statuses: Vec<Option<EntryStatus>>,
+        /// Why they found none.
+        full: ProblemCode,
+    },
     Reply {
         duplicate: bool,
         body: String,
@@ -142,7 +146,8 @@ impl Engine {
             let (id, body) = (call.messages.id(at), call.messages.body(at));
             let is_duplicate = self.exchange.submit(id, body, limits, used, attempt).await?;
             let status = if is_duplicate { EntryStatus::Duplicate } else { EntryStatus::Accepted };
-            return Ok(Posted::Statuses(vec![Some(status)]));
+            let statuses = vec![Some(status)];
+            return Ok(Posted::Statuses { statuses, full: ProblemCode::InboxFull });
         }
         let bytes: usize = group.iter().map(|chunk| chunk.bytes() + 1).sum();
         let write = |buffer: &mut Vec<u8>| {
@@ -155,10 +160,15 @@ impl Engine {
         };
         let reply = self.exchange.submit_batch((bytes, write), limits, used, attempt).await?;
         let count = group.iter().map(Chunk::len).sum();
-        let statuses = statuses(&reply, count);
-        statuses.map(Posted::Statuses).map_err(|detail| {
-            give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() })
-        })
+        // A code of a later version is about room too.
+        let full = reply.full_code.as_deref().and_then(ProblemCode::from_code);
+        let full = full.unwrap_or(ProblemCode::InboxFull);
+        match statuses(&reply, count) {
+            Ok(statuses) => Ok(Posted::Statuses { statuses, full }),
+            Err(detail) => {
+                Err(give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() }))
+            }
+        }
     }
 
     /// Processes the result of a POST.
@@ -198,12 +208,12 @@ impl Engine {
         posted: Posted,
         now: Instant,
     ) {
-        let statuses = match posted {
+        let (statuses, full) = match posted {
             Posted::Reply { duplicate, body } => {
                 group[0].call.reply(duplicate, &body);
                 return;
             }
-            Posted::Statuses(statuses) => statuses,
+            Posted::Statuses { statuses, full } => (statuses, full),
         };
         let mut statuses = statuses.into_iter();
         let mut no_room = Vec::new();
@@ -216,7 +226,7 @@ impl Engine {
             }
         }
         if !no_room.is_empty() {
-            let error = of_code(ProblemCode::InboxFull.as_str(), None);
+            let error = of_code(full.as_str(), None);
             self.requeue(state, no_room, &error, false, now);
         }
     }

@@ -224,6 +224,15 @@ impl Exchange {
         changed
     }
 
+    /// Logs in once, to see whether the server takes the credentials. The session is neither used
+    /// nor kept.
+    pub(crate) async fn check_login(&self, ends_at: Instant) -> Result<(), SendError> {
+        match self.log_in(ends_at).await {
+            Ok(_session) => Ok(()),
+            Err(refused) => Err(refused.error),
+        }
+    }
+
     async fn log_in(&self, ends_at: Instant) -> Result<AuthReply, AttemptError> {
         let route = Route::ClientAuth;
         let id = self.sealer.draw_id().map_err(give_up)?;

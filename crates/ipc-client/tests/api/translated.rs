@@ -123,7 +123,9 @@ fn refusal(status: u16, body: &[u8], is_request: bool) -> Verdict {
     let Some(code) = code else { return Verdict::Close(4000 + status, "not a code".to_owned()) };
     let name = code.as_str().to_owned();
     match code {
-        ProblemCode::InboxFull | ProblemCode::Unavailable => Verdict::Refused(name),
+        ProblemCode::InboxFull | ProblemCode::IdsFull | ProblemCode::Unavailable => {
+            Verdict::Refused(name)
+        }
         ProblemCode::IdReused
         | ProblemCode::NotAnObject
         | ProblemCode::MalformedFrame

@@ -158,17 +158,19 @@ async fn what_is_in_the_way_when_an_inbox_is_opened_is_said_in_one_sentence() {
     };
     let port = nats::free_port();
     let (text, _) = told(JetStreamOptions::new([format!("127.0.0.1:{port}")], "J").unwrap()).await;
-    assert_eq!(text, format!("no NATS server answers at nats://127.0.0.1:{port}/J"));
+    let begin = format!("no NATS server answers at nats://127.0.0.1:{port}/J: Connection refused");
+    assert!(text.starts_with(&begin), "{text}");
 
     let guarded = Nats::start_with(&["--user", "me", "--pass", "right"]);
     let (text, error) = told(guarded.options("J").user_and_password("me", "wrong")).await;
     assert!(matches!(error, JetStreamError::Login { .. }), "{error:?}");
-    assert!(text.ends_with("refuses the login") && !text.contains("wrong"), "{text}");
+    assert!(text.ends_with("refuses the user me with this password"), "{text}");
     let (_directory, path) = nats::file("right\n");
     open(guarded.options("J").user_and_password_file("me", &path)).await.finish().await;
     let missing = path.with_file_name("missing");
     let (text, error) = told(guarded.options("J").credentials_file(&missing)).await;
-    assert_eq!(text, format!("the file {} cannot be read", missing.display()));
+    let of = "of the parameter credentials";
+    assert_eq!(text, format!("the file {} {of} cannot be read", missing.display()));
     assert!(error.remedy().is_some());
 
     let plain = Nats::start_without_jetstream();

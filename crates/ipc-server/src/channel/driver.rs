@@ -577,6 +577,9 @@ where
                 (Some(Err(PutError::Unavailable)), _) => {
                     refused.get_or_insert((entry, ProblemCode::Unavailable));
                 }
+                (Some(Err(PutError::RememberedFull)), _) => {
+                    refused.get_or_insert((entry, ProblemCode::IdsFull));
+                }
                 (Some(Err(_)) | None, _) => {
                     refused.get_or_insert((entry, ProblemCode::InboxFull));
                 }

@@ -79,13 +79,30 @@ async fn an_inbox_with_room_for_some_takes_the_first_ones_and_says_from_where_on
     let ids: Vec<_> = (0..4).map(|_| new_id()).collect();
     let all: Vec<_> = ids.iter().map(|id| (*id, "{}")).collect();
     let answer = reply(&send(&mut connection, &session, &batch(&all)).await);
-    assert_eq!(answer, BatchReply { accepted: 2, full_from: Some(2), others: Vec::new() });
+    assert_eq!(answer, BatchReply { accepted: 2, full_from: Some(2), ..Default::default() });
     let answer = reply(&send(&mut connection, &session, &batch(&all[2..])).await);
-    assert_eq!(answer, BatchReply { accepted: 0, full_from: Some(0), others: Vec::new() });
+    assert_eq!(answer, BatchReply { full_from: Some(0), ..Default::default() });
     assert_eq!(server.inbox().recv().await.unwrap().id(), ids[0]);
     assert_eq!(server.inbox().recv().await.unwrap().id(), ids[1]);
     let answer = reply(&send(&mut connection, &session, &batch(&all[2..])).await);
     assert_eq!(answer, BatchReply { accepted: 2, ..Default::default() });
+}
+
+#[tokio::test]
+async fn a_batch_that_finds_no_room_for_its_ids_is_told_so() {
+    let inbox = MemoryOptions::default().remembered_ids_max(2).build();
+    let server = builder().inbox(inbox).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let all: Vec<_> = (0..4).map(|_| (new_id(), "{}")).collect();
+    let answer = reply(&send(&mut connection, &session, &batch(&all)).await);
+    let full_code = Some("ids_full".to_owned());
+    let full = BatchReply { accepted: 2, full_from: Some(2), full_code, others: Vec::new() };
+    assert_eq!(answer, full);
+    let answer = reply(&send(&mut connection, &session, &batch(&all[..3])).await);
+    assert_eq!(answer.full_from, Some(2));
+    assert_eq!(answer.full_code.as_deref(), Some("ids_full"));
+    assert_eq!(others(&answer), [(0, "duplicate"), (1, "duplicate")]);
 }
 
 #[tokio::test]

@@ -79,8 +79,21 @@ async fn as_many_ids_are_remembered_as_may_be_and_then_messages_are_refused() {
         let session = admin_session(&server).await;
         let mut line = way.open(&server, &session).await;
         assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
-        assert_eq!(line.send(new_id(), "{}").await, Outcome::Refused(ProblemCode::InboxFull));
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Refused(ProblemCode::IdsFull));
     }
+}
+
+#[tokio::test]
+async fn a_post_for_whose_id_there_is_no_room_is_told_when_to_come_again() {
+    let inbox = MemoryOptions::default().remembered_ids_max(1).build();
+    let server = builder().inbox(inbox).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let session = admin_session(&server).await;
+    connection.submit(new_id(), &session, "{}").await.is_success();
+    let answer = connection.submit(new_id(), &session, "{}").await;
+    let problem = answer.is_refusal(ProblemCode::IdsFull);
+    assert_eq!(problem.detail, "the server remembers as many message ids as it may");
+    assert_eq!(answer.header("retry-after"), Some("1"));
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ fn occurs_at(code: ProblemCode, route: Route) -> bool {
         ProblemCode::SessionExpired => is_post && !is_login,
         // A batch has an answer for each of its messages instead.
         ProblemCode::IdReused => is_post && !is_renewal && route != Route::MessageBatch,
-        ProblemCode::InboxFull => {
+        ProblemCode::InboxFull | ProblemCode::IdsFull => {
             is_post && !is_login && !is_renewal && route != Route::MessageBatch
         }
         ProblemCode::RenewalRefused | ProblemCode::RenewalUnavailable => is_renewal,

@@ -52,11 +52,11 @@ async fn over_tls_and_scram_users_are_there_and_a_wrong_authority_or_password_is
     assert!(store.verify("bob", "x").await.unwrap().is_some());
     for (url, wrong) in [
         (url("pass-y", &root), "password authentication failed for user \"ipc\""),
-        (url("pass-x", &other), "invalid peer certificate"),
+        (url("pass-x", &other), "was not issued by an authority in"),
         (format!("postgres://ipc:pass-x@127.0.0.1:{port}/ipc?sslmode=disable"), "no encryption"),
     ] {
         let error = open(&url).await.unwrap_err();
-        let said = std::error::Error::source(&error).unwrap().to_string();
+        let said = error.to_string();
         assert!(said.contains(wrong) && !said.contains("pass-"), "{said}");
     }
 }

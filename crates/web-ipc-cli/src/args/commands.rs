@@ -235,10 +235,13 @@ fn test_command() -> Command {
         .arg(login_password())
 }
 
+/// The form of an address of an inbox, as it is listed beside the kinds with a name.
+const INBOX_ADDRESS: &str = "nats://HOST:PORT/NAME";
+
 /// The kinds with these names, and addresses. Whether an address is one is checked in `args.rs`:
 /// clap would repeat it, and it may have a password.
 fn inbox_kind(names: &'static [&'static str]) -> ValueParser {
-    let named = PossibleValuesParser::new(names.iter().copied());
+    let named = PossibleValuesParser::new(names.iter().copied().chain([INBOX_ADDRESS]));
     ValueParser::new(InboxKindParser { named })
 }
 
@@ -256,7 +259,9 @@ impl TypedValueParser for InboxKindParser {
         argument: Option<&Arg>,
         value: &OsStr,
     ) -> Result<String, clap::Error> {
-        match value.to_str().filter(|text| text.contains("://")) {
+        // Also what was to be an address, and has no scheme.
+        match value.to_str().filter(|text| text.contains([':', '/', '@']) && *text != INBOX_ADDRESS)
+        {
             Some(address) => Ok(address.to_owned()),
             None => self.named.parse_ref(command, argument, value),
         }

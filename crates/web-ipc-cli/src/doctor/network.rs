@@ -1,7 +1,8 @@
 //! What `--doctor` says of the way to a server: names, connections, TLS, clocks, and the port of
 //! this host.
 //!
-//! Each address is tried by itself with a client of its own, which asks whether the server runs.
+//! Each address is tried by itself with a client of its own, which asks whether the server runs. In
+//! the home of a client one login follows, at the first address where it does.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -10,17 +11,20 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_base::{CertificateProblem, Remedy, Timestamp, chain};
-use ipc_client::{Client, SendError};
-use ipc_home::Home;
+use ipc_client::{Client, ClientBuilder, SendError};
+use ipc_home::{Home, HomeError};
+use ipc_protocol::ProblemCode;
 use ipc_setup::{Diagnosis, Finding, HomeKind};
 
 use crate::args::Doctor;
 use crate::home::peer_name;
 use crate::out::counted;
+use crate::shell::shell_quoted;
 
 const ADDRESS: &str = "address";
 const SERVER: &str = "server";
 const CLOCK: &str = "clock";
+const LOGIN: &str = "login";
 const PORT: &str = "port";
 
 /// How long a name server, a connection, or an answer may take.
@@ -89,7 +93,15 @@ pub(super) fn findings(doctor: &Doctor, diagnosis: &Diagnosis) -> Vec<Finding> {
         _ => &doctor.addresses,
     };
     match (addresses.is_empty(), kind) {
-        (false, _) => addresses.iter().flat_map(|address| way.to(address)).collect(),
+        (false, kind) => {
+            let tried: Vec<_> = addresses.iter().map(|address| way.to(address)).collect();
+            let runs = addresses.iter().zip(&tried).find(|(_, (_, runs))| *runs);
+            let login = match kind {
+                HomeKind::Client => Some(way.log_in(runs.map(|(address, _)| address))),
+                HomeKind::Server => None,
+            };
+            tried.into_iter().flat_map(|(found, _)| found).chain(login).collect()
+        }
         (true, HomeKind::Server) => way.own_port(doctor.port),
         (true, HomeKind::Client) => {
             let sentence = "the home does not say where its server is";
@@ -99,8 +111,8 @@ pub(super) fn findings(doctor: &Doctor, diagnosis: &Diagnosis) -> Vec<Finding> {
 }
 
 impl Way<'_> {
-    /// Tries one address.
-    fn to(&self, address: &str) -> Vec<Finding> {
+    /// Tries one address. Also returns whether a server runs there.
+    fn to(&self, address: &str) -> (Vec<Finding>, bool) {
         let is_name = address
             .rsplit_once(':')
             .is_some_and(|(host, _)| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err());
@@ -110,10 +122,12 @@ impl Way<'_> {
             let is_known = name.code == "ok";
             found.push(name);
             if !is_known {
-                return found;
+                return (found, false);
             }
         }
-        found.extend(match self.probe(address) {
+        let probed = self.probe(address);
+        let runs = matches!(probed, Probed::Runs { .. });
+        found.extend(match probed {
             Probed::Untried(finding) => vec![finding],
             Probed::Failed(error) => refused(address, &error),
             Probed::Runs { server_secs, now_secs } => {
@@ -124,21 +138,51 @@ impl Way<'_> {
                 vec![Finding::ok(SERVER, sentence), clock(address, server_secs, now_secs)]
             }
         });
-        found
+        (found, runs)
+    }
+
+    /// A client for one address.
+    fn client(&self, address: &str) -> ClientBuilder {
+        Client::builder(self.home)
+            .server(self.name.clone(), address)
+            .identity(self.identity.clone())
+            .protocol(self.doctor.protocol)
+            .channel(false)
+            .keep_session(false)
+            .timeout(PATIENCE)
+    }
+
+    /// Logs in once with the credentials of this client's home.
+    fn log_in(&self, address: Option<&String>) -> Finding {
+        let credentials = match self.home.client_credentials() {
+            Ok(credentials) => credentials,
+            Err(HomeError::FileMissing { .. }) => {
+                let sentence = "the home has no client.cred, so that nobody could log in";
+                return Finding::not_checked(LOGIN, sentence);
+            }
+            Err(error) => return Finding::of(LOGIN, "no_credentials", &error),
+        };
+        let user = credentials.username;
+        let Some(address) = address else {
+            return Finding::not_checked(LOGIN, "no server answers at the addresses above");
+        };
+        let client = match self.client(address).build() {
+            Ok(client) => client.blocking(),
+            Err(error) => {
+                let untried = Finding::of(LOGIN, "no_login_tried", &error);
+                return untried.mended_by(error.remedy());
+            }
+        };
+        match client.check_login() {
+            Ok(()) => Finding::ok(LOGIN, format!("{address} lets {user} in")),
+            Err(error) => login_refused(address, &user, &self.identity, &error),
+        }
     }
 
     /// Asks whether a server runs at an address: its time, and that of this host.
     fn probe(&self, address: &str) -> Probed {
-        let client = Client::builder(self.home)
-            .server(self.name.clone(), address)
-            .identity(self.identity.clone())
-            .protocol(self.doctor.protocol)
-            // Nobody logs in, and no file with credentials is needed.
-            .credentials("doctor", "")
-            .channel(false)
-            .keep_session(false)
-            .timeout(PATIENCE)
-            .build();
+        // Nobody logs in here, and no file with credentials is needed.
+        let client = self.client(address).credentials("doctor", "").build();
         let client = match client {
             Ok(client) => client.blocking(),
             Err(error) => {
@@ -265,6 +309,39 @@ fn refused(address: &str, error: &SendError) -> Vec<Finding> {
         );
     }
     found
+}
+
+/// What it means that the server did not let the home's user in. The server does not say whether
+/// the user is unknown or disabled, or has another password.
+fn login_refused(address: &str, user: &str, identity: &str, error: &SendError) -> Finding {
+    let quoted = shell_quoted(user);
+    match error {
+        SendError::BadCredentials { .. } => {
+            let sentence = format!(
+                "{address} does not let {user} in: the user is unknown or disabled, or has another \
+                 password than client.cred"
+            );
+            Finding::error(LOGIN, "credentials_refused", sentence).mended_by(Remedy::act(format!(
+                "in the server's home, run web-ipc --users --list --long to see the user; web-ipc \
+                 --users --enable --user {quoted} if it is disabled, else enrol this client anew \
+                 with web-ipc --enrol --create"
+            )))
+        }
+        SendError::Refused { code: Some(ProblemCode::WrongCertificate), .. } => {
+            let sentence = format!(
+                "{address} does not let {user} in with the certificate {identity}: the user is \
+                 bound to another one"
+            );
+            Finding::error(LOGIN, "user_bound_elsewhere", sentence).mended_by(Remedy::act(format!(
+                "in the server's home, run web-ipc --users --bind {quoted} --cert {}",
+                shell_quoted(identity)
+            )))
+        }
+        error => {
+            let sentence = format!("{address} does not let {user} in: {}", chain(error));
+            Finding::error(LOGIN, "login_failed", sentence).mended_by(error.remedy())
+        }
+    }
 }
 
 /// Compares the server's clock with this host's.

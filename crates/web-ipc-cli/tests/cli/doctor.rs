@@ -1,8 +1,13 @@
 //! `--doctor` beside a running server: what is fine, and each cause for which TLS fails.
 
 use std::fs;
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+
+use ipc_setup::InitOptions;
 
 use crate::run::World;
 use crate::server::{Server, client, text};
@@ -122,10 +127,8 @@ fn each_cause_for_which_tls_fails_is_named() {
     has(&said, 1, &["no connection to"]);
 }
 
-#[test]
-fn an_enrolled_client_needs_no_option() {
-    let world = World::with_fresh_home();
-    let server = Server::start_as(world.program_itself(), &[]);
+/// Enrols `worker1` at the server, and returns its home.
+fn enrolled(world: &World, server: &Server) -> PathBuf {
     let address = format!("127.0.0.1:{}", server.port);
     let (bundle, client) = (world.folder().join("bundle"), world.folder().join("client"));
     let create = world
@@ -140,10 +143,135 @@ fn an_enrolled_client_needs_no_option() {
     accept.arg("--home").arg(&client).args(["--enrol", "--accept"]).arg(&bundle);
     let accepted = accept.env("WEB_IPC_CODE", code).output().unwrap();
     assert!(accepted.status.success(), "{}", text(&accepted.stderr));
+    client
+}
+
+#[test]
+fn an_enrolled_client_needs_no_option() {
+    let world = World::with_fresh_home();
+    let server = Server::start_as(world.program_itself(), &[]);
+    let client = enrolled(&world, &server);
     let said = doctor(&world, &client, &[]);
     has(&said, 0, &["is the home of a client of localhost", "accepts the certificate worker1"]);
+    let login = format!("ok       login         127.0.0.1:{} lets worker1 in", server.port);
+    has(&said, 0, &[&login]);
     fs::remove_file(client.join("worker1.key")).unwrap();
     let said = doctor(&world, &client, &[]);
     has(&said, 1, &["error    certificates", "error    server"]);
-    assert!(!said.1.contains(code));
+    has(&said, 1, &["login         not checked: no server answers at the addresses above"]);
+}
+
+#[test]
+fn a_login_that_is_refused_comes_with_the_command_that_mends_it() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start_as(world.program_itself(), &[]);
+    let client = enrolled(&world, &server);
+    let (port, users) = (server.port.clone(), |arguments: &[&str]| {
+        run(&world, &[&["--users"][..], arguments].concat());
+    });
+    run(&world, &["--certs", "--name", "other"]);
+
+    users(&["--bind", "worker1", "--cert", "other"]);
+    let said = doctor(&world, &client, &[]);
+    let bound = format!(
+        "error    login         127.0.0.1:{port} does not let worker1 in with the certificate \
+         worker1: the user is bound to another one"
+    );
+    has(&said, 1, &[&bound, "run web-ipc --users --bind worker1 --cert worker1"]);
+    users(&["--bind", "worker1", "--cert", "worker1"]);
+
+    users(&["--disable", "--user", "worker1"]);
+    let said = doctor(&world, &client, &[]);
+    let refused = format!(
+        "error    login         127.0.0.1:{port} does not let worker1 in: the user is unknown or \
+         disabled, or has another password than client.cred"
+    );
+    has(&said, 1, &[&refused, "web-ipc --users --enable --user worker1 if it is disabled"]);
+    users(&["--enable", "--user", "worker1"]);
+    has(&doctor(&world, &client, &[]), 0, &["lets worker1 in"]);
+
+    users(&["--change", "--user", "worker1", "--password", "another"]);
+    has(&doctor(&world, &client, &["--json"]), 1, &["\"code\":\"credentials_refused\""]);
+
+    fs::remove_file(client.join("client.cred")).unwrap();
+    let said = doctor(&world, &client, &[]);
+    has(&said, 1, &["login         not checked: the home has no client.cred"]);
+
+    // One login of the enrolment, and one of each doctor that had credentials.
+    let log = server.stop();
+    assert_eq!(log.matches("\"POST /client/auth\"").count(), 5, "{log}");
+}
+
+#[test]
+fn of_several_addresses_one_has_a_login() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start_as(world.program_itself(), &[]);
+    let client = enrolled(&world, &server);
+    let port = &server.port;
+    let addresses = format!("127.0.0.1:1,127.0.0.1:{port},localhost:{port}");
+    let said = doctor(&world, &client, &["--server", &addresses]);
+    let login = format!("ok       login         127.0.0.1:{port} lets worker1 in");
+    has(&said, 1, &["127.0.0.1:1: no connection to", &login]);
+    assert_eq!(said.1.matches("answers as localhost").count(), 2, "{}", said.1);
+    let log = server.stop();
+    assert_eq!(log.matches("\"POST /client/auth\"").count(), 2, "{log}");
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_told_and_so_is_that_the_server_refuses_it() {
+    const DAY: u64 = 24 * 60 * 60;
+    let world = World::new(None);
+    let now = InitOptions::now().now_secs;
+    // Made so long ago that its certificate has expired, and its authority has not.
+    let options = InitOptions { now_secs: now - 400 * DAY, ..InitOptions::now() };
+    let old = ipc_setup::init(&world.folder().join("old"), &options).unwrap().home;
+    let old = old.root();
+    let (servers, shown) = (world.folder().join("servers"), old.display().to_string());
+    assert!(Command::new("cp").arg("-a").args([old, &servers]).status().unwrap().success());
+    let said = doctor(&world, old, &[]);
+    let renew = format!("run web-ipc --home {shown} --certs --renew --name localhost");
+    has(&said, 1, &["error    certificates  the certificate of localhost expired 3", &renew]);
+    assert!(doctor(&world, old, &["--json"]).1.contains("\"code\":\"expired\""));
+
+    // A server renews its own before it starts.
+    let mut program = world.program_itself();
+    program.arg("--home").arg(&servers);
+    let server = Server::start_as(program, &[]);
+    let address = format!("127.0.0.1:{}", server.port);
+    let said = doctor(&world, old, &["--server", &address]);
+    let refused = "by the server's clock it has expired or is not valid yet";
+    has(&said, 1, &["error    server", refused, "warning  clock         this host's clock says "]);
+    senders_say(&world, &server, old, &[], refused);
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_with_the_direction() {
+    let world = World::with_fresh_home();
+    for (server_has, said_of_this_host) in [("+1 hour", "behind"), ("-1 hour", "ahead of")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let form = "+%a, %d %b %Y %H:%M:%S GMT";
+        let mut date = Command::new("date");
+        let date = date.env("LC_ALL", "C").args(["-u", "-d", server_has, form]).output().unwrap();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 21\r\n\r\nWeb-Server is running",
+            text(&date.stdout).trim()
+        );
+        // A server of another host, whose clock is not this one's.
+        let serving = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let _head = lines.find(|line| line.as_ref().unwrap().is_empty());
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let said =
+            doctor(&world, &world.home(), &["--protocol", "http", "--server", &address, "--json"]);
+        serving.join().unwrap();
+        let direction = format!("seconds {said_of_this_host} that of {address}, and messages are");
+        has(&said, 1, &["\"code\":\"clock_wrong\"", &direction, "timedatectl set-ntp true"]);
+        let seconds = said.1.split("this host's clock is ").nth(1).unwrap();
+        let seconds: u64 = seconds.split(' ').next().unwrap().parse().unwrap();
+        assert!((3590..=3610).contains(&seconds), "{}", said.1);
+    }
 }

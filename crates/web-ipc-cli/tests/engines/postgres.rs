@@ -1,116 +1,28 @@
-//! The command with users in a real PostgreSQL. Where none is installed, the test says that it was
-//! skipped.
+//! A home whose users move to PostgreSQL, and a server that outlives the outage of its database.
 
-#![cfg(feature = "postgres")]
-// A skipped test says so.
-#![allow(clippy::print_stderr, clippy::unwrap_used)]
-
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
-/// A PostgreSQL that ends, and is removed, with this process.
-struct Cluster {
-    socket: String,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    _script: Child,
-}
+use std::path::Path;
 
-impl Cluster {
-    fn start() -> Option<Self> {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-        found.sort();
-        let Some(bin) = found.into_iter().rfind(|bin| bin.join("initdb").is_file()) else {
-            eprintln!("skipped: PostgreSQL is not installed");
-            return None;
-        };
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut script = Command::new("sh")
-            .arg(folder.join("../ipc-store-postgres/tests/cluster.sh"))
-            .arg(bin)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdin = script.stdin.take().unwrap();
-        let mut stdout = BufReader::new(script.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let socket = line.trim().strip_prefix("socket ").unwrap().replace('/', "%2F");
-        let mut cluster = Self { socket, stdin, stdout, _script: script };
-        assert!(cluster.does("start"));
-        Some(cluster)
-    }
-
-    fn does(&mut self, command: &str) -> bool {
-        writeln!(self.stdin, "{command}").unwrap();
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        line.trim() == "done"
-    }
-}
-
-fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_web-ipc"));
-    command.arg("--home").arg(home).args(arguments).env_remove("RUST_LOG");
-    command
-}
-
-/// Runs a command, of which nothing may show the password of the database. Returns what it said.
-fn run(home: &Path, arguments: &[&str], status: i32) -> String {
-    let Output { status: ended, stdout, stderr } = command(home, arguments).output().unwrap();
-    let said = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
-    assert_eq!(ended.code(), Some(status), "{arguments:?}: {said}");
-    assert!(!said.contains("pass-x"), "{said}");
-    said
-}
+use crate::cluster::Cluster;
+use crate::command::{PASSWORD, command, run, serve};
 
 /// What `--doctor` says of the databases of a home. Another program may have port 3000, which it
 /// says too.
 fn databases(home: &Path) -> String {
     let said = command(home, &["--doctor"]).output().unwrap().stdout;
     let said = String::from_utf8(said).unwrap();
-    assert!(!said.contains("pass-x"), "{said}");
+    assert!(!said.contains(PASSWORD), "{said}");
     said.lines().filter(|line| line.contains(" databases ")).collect()
-}
-
-/// A server that is killed when the test ends, with its port.
-struct Serving(Child, String);
-
-impl Serving {
-    fn start(home: &Path, arguments: &[&str]) -> Self {
-        let mut serving = command(home, &["--serve", "--port", "0"]);
-        let serving = serving.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut serving = Self(serving.spawn().unwrap(), String::new());
-        let mut log = BufReader::new(serving.0.stderr.take().unwrap()).lines();
-        let port = log.by_ref().map(Result::unwrap).find_map(|line| {
-            let (_, address) = line.split_once("Listening on https://127.0.0.1:")?;
-            Some(address.split(' ').next()?.to_owned())
-        });
-        serving.1 = port.expect("it listens");
-        // Nobody else reads it, and it must not fill up.
-        std::thread::spawn(move || log.for_each(drop));
-        serving
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
-    }
 }
 
 #[test]
 fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
-    let Some(mut cluster) = Cluster::start() else { return };
+    let Some(mut cluster) = Cluster::start(None) else { return };
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     // The socket trusts everybody; the password is there to be hidden.
-    let url = format!("postgres://postgres:pass-x@{}/postgres", cluster.socket);
+    let url = format!("postgres://postgres:pass-x@{}/postgres", cluster.socket());
     let user = |action| ["--users", action, "--user", "bob", "--password", "one"];
 
     run(&home, &["--init", "--run"], 0);
@@ -153,8 +65,7 @@ fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
     let said = run(&folder.path().join("none"), &["--init", "--run", "--usersDb", nobody], 1);
     assert!(said.contains("cannot be reached"), "{said}");
 
-    let serving = Serving::start(&home, &[]);
-    let port = serving.1.clone();
+    let (_serving, port) = serve(&home, &[]).unwrap();
     let send = ["--send", "--port", &port, "--timeout", "20", "{\"n\":1}"];
     let as_bob = |timeout| {
         let login = ["--user", "bob", "--password", "two", "--timeout", timeout];
@@ -194,16 +105,16 @@ fn until_login(home: &Path, port: &str, user: &str, is_good: bool) {
 
 #[test]
 fn a_further_server_shares_the_users_and_has_none_of_its_own() {
-    let Some(mut cluster) = Cluster::start() else { return };
+    let Some(mut cluster) = Cluster::start(None) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    let url = format!("postgres://postgres:pass-x@{}/postgres", cluster.socket);
+    let url = format!("postgres://postgres:pass-x@{}/postgres", cluster.socket());
     let user = |action| ["--users", action, "--user", "bob", "--password", "one"];
     run(&first, &["--init", "--run", "--usersDb", &url], 0);
-    let serving = Serving::start(&first, &[]);
+    let (serving, port) = serve(&first, &[]).unwrap();
 
     let bundle = folder.path().join("bundle");
-    let at_first = format!("127.0.0.1:{}", serving.1);
+    let at_first = format!("127.0.0.1:{}", port);
     let create = ["--enrol", "--create", "--kind", "server", "--name", "node2"];
     let place = ["--server", &at_first, "--out", bundle.to_str().unwrap()];
     let said = run(&first, &[&create[..], &place].concat(), 0);
@@ -225,13 +136,13 @@ fn a_further_server_shares_the_users_and_has_none_of_its_own() {
     assert!(!second.join("users.db").exists());
 
     // A user is one of both servers at once, whoever adds or deletes it, and nothing is warned of.
-    let other = Serving::start(&second, &[]);
+    let (other, other_port) = serve(&second, &[]).unwrap();
     let added = run(&second, &user("--add"), 0);
     assert!(!added.contains("alone"), "{added}");
-    until_login(&first, &serving.1, "bob", true);
-    until_login(&first, &other.1, "bob", true);
+    until_login(&first, &port, "bob", true);
+    until_login(&first, &other_port, "bob", true);
     run(&first, &["--users", "--delete", "--user", "bob"], 0);
-    until_login(&first, &other.1, "bob", false);
+    until_login(&first, &other_port, "bob", false);
     // It follows the first one without users of its own; the database may be down meanwhile.
     let before = std::fs::metadata(second.join("users.url")).unwrap().modified().unwrap();
     run(&second, &["--certs", "--renew"], 0);
