@@ -1,6 +1,7 @@
-//! Builds and runs the programs of the workspace, for `e2e`, `crash` and `bench`.
+//! Builds and runs the programs of the workspace, for `e2e`, `crash`, `cluster`
+//! and `bench`.
 //!
-//! The three tasks get here the built programs, a temporary home to run them in, and processes that
+//! The tasks get here the built programs, a temporary home to run them in, and processes that
 //! cannot outlive their handle. What a process must print is known only to the task.
 
 mod build;
@@ -8,7 +9,7 @@ mod captured;
 mod process;
 mod sandbox;
 
-pub(crate) use build::{Built, build, build_bench, build_release};
+pub(crate) use build::{Built, build, build_bench, build_release, build_with_engines};
 pub(crate) use captured::{Captured, Finished, PATIENCE};
 pub(crate) use process::{Output, Process, Stream};
 pub(crate) use sandbox::{Sandbox, chmod};
