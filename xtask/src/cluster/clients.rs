@@ -42,11 +42,6 @@ pub(super) const KINDS: [Kind; 4] = [
 ];
 
 impl Kind {
-    /// Whether its messages go one after the other, each when the one before has its answer.
-    pub(super) fn is_one_by_one(self) -> bool {
-        self.each == 1
-    }
-
     /// After how many further answers each of its tasks has had one for a call that it began
     /// meanwhile.
     pub(super) fn answers_of_progress(self) -> u64 {

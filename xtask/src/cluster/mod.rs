@@ -21,7 +21,7 @@ mod verdict;
 pub(crate) use options::{InboxKind, Options};
 pub(crate) use verdict::Verdict;
 
-use crate::driver::{Built, Sandbox, build_with_engines};
+use crate::driver::{Sandbox, build_with_engines};
 
 /// What a run needs and is not installed.
 fn programs() -> Result<rounds::Programs, String> {

@@ -296,6 +296,12 @@ impl<'a> Run<'a> {
         };
         self.round = format!("round {number}: {what}");
         self.wait = Duration::ZERO;
+        if matches!(
+            fault,
+            Fault::Kill(Victim::Nats(_)) | Fault::Cut(Link::Routes(..) | Link::ServerNats(..), _)
+        ) {
+            self.ledger.nats_fails();
+        }
         self.fail(fault)?;
         self.until_progress()?;
         let without = begun.elapsed();
@@ -378,10 +384,8 @@ impl<'a> Run<'a> {
         }
         for server in &mut self.servers {
             // From now on it may end.
-            if let Some(process) = server.process.take() {
+            if let Some(mut process) = server.process.take() {
                 process.terminate()?;
-                server.process = None;
-                let mut process = process;
                 let status = process.wait()?;
                 if !status.success() {
                     return Err(format!("a server ended with {status} when it was stopped"));
