@@ -35,6 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How many stored messages are asked for together.
 const READ_TOGETHER: u64 = 500;
 
+/// A server finds out within seconds that another one is silent; by default it takes minutes.
+const CONFIGURATION: &str = "ping_interval: \"1s\"\nping_max: 2\n";
+
 /// An address at which nobody listens, and which no server tells another to use: all know each
 /// other's proxies.
 const NOWHERE: &str = "127.0.0.1:9";
@@ -80,6 +83,9 @@ impl NatsCluster {
         ports: &[Ports],
         routes: Vec<Vec<String>>,
     ) -> Result<Self, String> {
+        let configuration = sandbox.folder().join("nats.conf");
+        std::fs::write(&configuration, CONFIGURATION)
+            .map_err(|error| format!("{}: {error}", configuration.display()))?;
         let servers = ports.iter().zip(routes).enumerate().map(|(place, (ports, routes))| {
             let routes: Vec<String> =
                 routes.iter().map(|address| format!("nats-route://{address}")).collect();
@@ -117,6 +123,7 @@ impl NatsCluster {
         let log = faults::open_log(&self.log(sandbox, place))?;
         let server = &mut self.servers[place];
         let mut command = sandbox.program(&self.program);
+        command.arg("-c").arg(sandbox.folder().join("nats.conf"));
         command.args(["-a", "127.0.0.1", "-p", &server.ports.clients.to_string()]);
         command.args(["-n", &server.name, "-js", "-sd"]).arg(sandbox.folder().join(&server.name));
         command.args(["--cluster_name", "C", "--routes", &server.routes]);
