@@ -7,6 +7,7 @@
 mod api;
 mod bench;
 mod cargo;
+mod cluster;
 mod counts;
 mod crash;
 mod driver;
@@ -35,6 +36,11 @@ Tasks:
                  --rounds N (20), --inbox durable|memory (durable), --reader receive|serve (receive),
                  --mode send|send_all|request|all (all), --in-flight N (8), --seed S (random, and printed);
                  --cut: cuts its connections instead; --failover: kills the server in use, of two, for good
+  cluster [OPTION...]
+                 kills processes and cuts links of three web-ipc servers, three NATS servers and PostgreSQL under load,
+                 and looks for lost, doubled and late messages; needs nats-server and postgresql:
+                 --rounds N (20), --seed S (random, and printed), --inbox jetstream|memory (jetstream),
+                 --debug: with a debug build, which is quicker to build
   bench [OPTION...]
                  measures a release build, and compares it with the same HTTP and TLS libraries alone:
                  --rounds N (5), --secs S for a case in a round (1), --write: updates docs/performance.md and its charts,
@@ -74,6 +80,13 @@ fn main() -> ExitCode {
             Ok(options) => crash::run_alone(&options),
             Err(error) => {
                 eprintln!("cargo xtask crash: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
+        ["cluster", options @ ..] => match cluster::Options::parse(options) {
+            Ok(options) => cluster::run_alone(&options),
+            Err(error) => {
+                eprintln!("cargo xtask cluster: {error}\n\n{HELP}");
                 return ExitCode::from(2);
             }
         },

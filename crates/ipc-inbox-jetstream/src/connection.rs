@@ -38,8 +38,11 @@ const VERSION_MIN: (i64, i64, i64) = (2, 9, 0);
 /// The longest pause before the next attempt to connect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How soon a server that is silent counts as gone, twice over.
-const PING_INTERVAL: Duration = Duration::from_secs(3);
+/// How long a server may take to accept a connection, before the next one is tried.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// How soon a server that is silent counts as gone, three times over.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many publishes may be without an answer.
 const IN_FLIGHT_MAX: usize = 16 * 1024;
@@ -93,7 +96,7 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     let connect = with_login(options)?
         .name("web-ipc")
         .require_tls(options.tls)
-        .connection_timeout(ANSWER_WITHIN)
+        .connection_timeout(CONNECT_WITHIN)
         .ping_interval(PING_INTERVAL)
         .request_timeout(Some(ANSWER_WITHIN))
         .reconnect_delay_callback(|attempts| {

@@ -30,7 +30,7 @@ const NAME_LEN_MAX: usize = 64;
 /// | [`stored_bytes_max`](Self::stored_bytes_max) | what the account of the NATS server allows |
 /// | [`remembered_for`](Self::remembered_for) | 10 minutes |
 /// | [`visibility_timeout`](Self::visibility_timeout) | 5 minutes |
-/// | [`takeover_after`](Self::takeover_after) | 30 s |
+/// | [`takeover_after`](Self::takeover_after) | 5 s |
 /// | [`nack_delay`](Self::nack_delay) | 10 s |
 /// | [`max_deliveries`](Self::max_deliveries) | 10 |
 /// | [`max_unacknowledged`](Self::max_unacknowledged) | 20,000 messages |
@@ -137,7 +137,7 @@ impl JetStreamOptions {
             stored_bytes_max: None,
             remembered_for: Duration::from_secs(REMEMBERED_SECS),
             visibility_timeout: Duration::from_secs(5 * 60),
-            takeover_after: Duration::from_secs(30),
+            takeover_after: Duration::from_secs(5),
             nack_delay: Duration::from_secs(10),
             max_deliveries: 10,
             max_unacknowledged: 20_000,
@@ -154,6 +154,7 @@ impl JetStreamOptions {
     /// | parameter | option |
     /// |---|---|
     /// | `replicas` | [`replicas`](Self::replicas) |
+    /// | `takeover` | [`takeover_after`](Self::takeover_after), in seconds |
     /// | `credentials` | [`credentials_file`](Self::credentials_file) |
     /// | `user`, `passwordFile` | [`user_and_password_file`](Self::user_and_password_file) |
     /// | `ca` | [`authority_file`](Self::authority_file) |
@@ -208,6 +209,12 @@ impl JetStreamOptions {
                     let wrong = AddressError::Value { name: "bytes", expected };
                     let bytes = value.parse().ok().filter(|bytes| *bytes > 0);
                     self.stored_bytes_max = Some(bytes.ok_or(wrong)?);
+                }
+                "takeover" => {
+                    let expected = "a number of seconds from 1 to 3600";
+                    let wrong = AddressError::Value { name: "takeover", expected };
+                    let secs = value.parse().ok().filter(|secs| (1..=3600).contains(secs));
+                    self.takeover_after = Duration::from_secs(secs.ok_or(wrong)?);
                 }
                 "user" => {
                     let expected = "the name of a user";
@@ -328,8 +335,9 @@ impl JetStreamOptions {
     }
 
     /// How soon the messages of a server that has died are delivered to another one (`ack_wait` of
-    /// the consumer). A server that lives renews its leases in time. An inbox that exists keeps its
-    /// own.
+    /// the consumer). A server that lives renews its leases in time, unless it cannot reach the
+    /// consumer's leader for so long: then other servers may get its messages too, marked. An inbox
+    /// that exists keeps its own.
     pub fn takeover_after(mut self, time: Duration) -> Self {
         self.takeover_after = time.max(Duration::from_millis(100));
         self
@@ -459,7 +467,7 @@ mod tests {
         assert_eq!((options.name(), options.replica_count(), options.tls), ("JOBS-1", 1, false));
         assert_eq!(options.to_string(), "nats://a.example:4222,10.0.0.2:4222,[::1]:7/JOBS-1");
         let options = JetStreamOptions::of_address(
-            "tls://n/J?replicas=3&credentials=/etc/a%20b.creds&ca=/ca.pem&cert=c&key=k&bytes=99",
+            "tls://n/J?replicas=3&credentials=/etc/a%20b.creds&ca=/ca.pem&cert=c&key=k&bytes=99&takeover=60",
         )
         .unwrap();
         assert_eq!((options.replica_count(), options.tls), (3, true));
@@ -497,9 +505,14 @@ mod tests {
             assert_eq!(refused(name), AddressError::Name, "{name}");
         }
         assert_eq!(refused("nats://n/J?copies=3"), AddressError::Unknown("copies".into()));
-        for value in
-            ["nats://n/J?replicas=2", "nats://n/J?bytes=0", "nats://n/J?ca=", "nats://n/J?user"]
-        {
+        for value in [
+            "nats://n/J?takeover=0",
+            "nats://n/J?takeover=3601",
+            "nats://n/J?replicas=2",
+            "nats://n/J?bytes=0",
+            "nats://n/J?ca=",
+            "nats://n/J?user",
+        ] {
             assert!(matches!(refused(value), AddressError::Value { .. }), "{value}");
         }
         assert_eq!(refused("nats://n/J?cert=c"), AddressError::HalfIdentity);

@@ -6,7 +6,7 @@
 //! message that is lost delays a reply, and none is missed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
@@ -24,7 +24,13 @@ use crate::waits::Reply;
 use crate::wire::{KeptReply, Key, Notice};
 
 /// How often a server looks for all replies that are waited for, if it hears nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// For how long a reply is stored again and again, if the NATS server does not answer, and how long
+/// each attempt waits. Often there is another leader by then.
+const INSIST_FOR: Duration = Duration::from_secs(10);
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(2);
+const INSIST_EVERY: Duration = Duration::from_millis(100);
 
 /// How many replies are looked for at the same time.
 const LOOKS_AT_ONCE: usize = 64;
@@ -32,8 +38,22 @@ const LOOKS_AT_ONCE: usize = 64;
 /// The header with the process that tells the others something.
 const ORIGIN: &str = "Web-Ipc-Origin";
 
-/// Stores the reply to a request, unless there is one, and tells all who wait.
+/// Stores the reply to a request, unless there is one, and tells all who wait. While the NATS
+/// server cannot, it is asked again, also when the lease of the request is over: only the first
+/// reply counts, whoever gives it.
 pub(crate) async fn keep(shared: &Arc<Shared>, key: Key, kept: KeptReply) -> Result<(), Lost> {
+    let until = Instant::now() + INSIST_FOR;
+    loop {
+        let attempt = tokio::time::timeout(ATTEMPT_WITHIN, try_to_keep(shared, key, &kept)).await;
+        match attempt.unwrap_or(Err(Lost::Timeout)) {
+            Ok(()) => return Ok(()),
+            Err(lost) if Instant::now() + INSIST_EVERY >= until => return Err(lost),
+            Err(_) => tokio::time::sleep(INSIST_EVERY).await,
+        }
+    }
+}
+
+async fn try_to_keep(shared: &Arc<Shared>, key: Key, kept: &KeptReply) -> Result<(), Lost> {
     let publish = PublishMessage::build()
         .payload(kept.to_payload().into())
         // The first reply is the one that counts.
@@ -48,7 +68,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>, key: Key, kept: KeptReply) -> Res
     };
     match acked {
         Ok(_) => {
-            shared.waits.settle(key, &kept);
+            shared.waits.settle(key, kept);
             tell(shared, &Notice::Settled(key)).await;
             Ok(())
         }

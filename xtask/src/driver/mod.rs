@@ -1,4 +1,5 @@
-//! Builds and runs the programs of the workspace, for `e2e`, `crash`, `bench` and `scaling`.
+//! Builds and runs the programs of the workspace, for `e2e`, `crash`, `cluster`, `bench` and
+//! `scaling`.
 //!
 //! The tasks get here the built programs, a temporary home to run them in, and processes that
 //! cannot outlive their handle. What a process must print is known only to the task.
@@ -13,7 +14,9 @@ mod process;
 mod sandbox;
 
 pub(crate) use self::{nats::Nats, postgres::Postgres};
-pub(crate) use build::{Built, build, build_bench, build_release, build_scaling};
+pub(crate) use build::{
+    Built, build, build_bench, build_release, build_scaling, build_with_engines,
+};
 pub(crate) use captured::{Captured, Finished, PATIENCE};
 pub(crate) use figures::{finish, number, stop};
 pub(crate) use process::{Output, Process, Stream};

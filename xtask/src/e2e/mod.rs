@@ -7,6 +7,7 @@
 mod backpressure;
 mod bench_runs;
 mod client_processes;
+mod cluster_runs;
 mod console_blocks;
 mod crash_runs;
 mod expect;
@@ -94,6 +95,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "the inbox in memory is caught losing messages when it is killed",
         crash_runs::memory_is_caught,
+    ),
+    (
+        "three servers with NATS and PostgreSQL lose no message while processes die and links break",
+        cluster_runs::faults,
+    ),
+    (
+        "servers with inboxes of their own are caught losing messages",
+        cluster_runs::memory_is_caught,
     ),
     (
         "on a full disk senders are refused and what was acknowledged is kept",

@@ -1,13 +1,13 @@
 //! A faulty network: a TCP proxy that cuts connections, delays data and drops the server's answers.
 //!
-//! A run puts it between two processes. It passes bytes on without reading them,
-//! so TLS runs from end to end. What it does to a connection depends on a seed and on the number of
-//! connections before.
+//! A run puts it between two processes. It passes bytes on without reading them, so TLS runs from
+//! end to end. What it does to a connection depends on a seed and on the number of connections
+//! before; or it passes everything, until the run cuts all connections and mends the link again.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,16 @@ impl Plan {
 /// A function that is called at each cut, with a description.
 type OnCut = Arc<dyn Fn(String) + Send + Sync>;
 
+/// How a run cuts a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Its connections are closed, and new ones too, as when a process is gone.
+    Closed,
+    /// Nothing arrives any more, and nobody is told, as when a cable is pulled. What was sent
+    /// meanwhile arrives when the link is mended.
+    Silent,
+}
+
 /// A running proxy, which stops when it is dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -78,9 +88,54 @@ struct Shared {
     /// Whether all connections are left alone from now on.
     is_healed: AtomicBool,
     is_over: AtomicBool,
+    /// How the link is cut at present.
+    cut: Mutex<Option<Cut>>,
+    mended: Condvar,
+    links: Mutex<Vec<Weak<Link>>>,
+}
+
+impl Shared {
+    fn cut(&self) -> MutexGuard<'_, Option<Cut>> {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while nothing arrives.
+    fn wait_while_silent(&self) {
+        let is_silent = |cut: &mut Option<Cut>| *cut == Some(Cut::Silent);
+        drop(self.mended.wait_while(self.cut(), is_silent));
+    }
+
+    /// Closes all connections.
+    fn close_all(&self) {
+        let links = std::mem::take(&mut *self.links.lock().unwrap_or_else(PoisonError::into_inner));
+        for link in links.iter().filter_map(Weak::upgrade) {
+            link.close();
+        }
+    }
 }
 
 impl Proxy {
+    /// Listens on a free loopback port and passes everything on to `server`, until the link is cut.
+    pub(crate) fn faithful(server: SocketAddr) -> io::Result<Self> {
+        let proxy = Self::start(server, Random::new(0), |_| ())?;
+        proxy.heal();
+        Ok(proxy)
+    }
+
+    /// Cuts the link.
+    pub(crate) fn cut(&self, how: Cut) {
+        *self.shared.cut() = Some(how);
+        if how == Cut::Closed {
+            self.shared.close_all();
+        }
+    }
+
+    /// Ends a cut.
+    pub(crate) fn mend(&self) {
+        *self.shared.cut() = None;
+        self.shared.mended.notify_all();
+    }
+
     /// Listens on a free loopback port and passes connections on to `server`. `on_cut` is called at
     /// each cut, with a description.
     pub(crate) fn start(
@@ -96,6 +151,9 @@ impl Proxy {
             on_cut: Arc::new(on_cut),
             is_healed: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            cut: Mutex::new(None),
+            mended: Condvar::new(),
+            links: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &accepting));
@@ -116,6 +174,8 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
+        self.shared.close_all();
+        self.mend();
         // Wakes the accepting thread, so that it ends. If that fails, it ends with the process.
         let _ = TcpStream::connect(self.address);
     }
@@ -129,6 +189,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         // A connection that broke early and a server that is down are faults like the others: the
         // client's connection is closed.
         let Ok(client) = client else { continue };
+        if *shared.cut() == Some(Cut::Closed) {
+            continue;
+        }
         let Ok(server) = TcpStream::connect(shared.server) else { continue };
         let plan = match shared.is_healed.load(Ordering::Relaxed) {
             true => Plan::Pass,
@@ -142,6 +205,15 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             is_cut: AtomicBool::new(false),
             shared: Arc::clone(shared),
         });
+        {
+            let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.retain(|link| link.strong_count() > 0);
+            links.push(Arc::downgrade(&link));
+        }
+        // The link may have been cut meanwhile.
+        if *shared.cut() == Some(Cut::Closed) {
+            link.close();
+        }
         let back = Arc::clone(&link);
         thread::spawn(move || link.pass(Direction::ToServer));
         thread::spawn(move || back.pass(Direction::ToClient));
@@ -179,6 +251,7 @@ impl Link {
                 // This sleep waits for nothing: the delay itself is under test.
                 thread::sleep(delay);
             }
+            self.shared.wait_while_silent();
             let passed = self.take(direction, length);
             if to.write_all(&piece[..passed]).is_err() {
                 break;
@@ -192,6 +265,7 @@ impl Link {
             }
         }
         // When one end closes this direction, the other end must see that.
+        self.shared.wait_while_silent();
         let _ = to.shutdown(Shutdown::Write);
     }
 
@@ -215,11 +289,15 @@ impl Link {
         usize::try_from(left.min(wanted)).unwrap_or(length)
     }
 
+    fn close(&self) {
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.server.shutdown(Shutdown::Both);
+    }
+
     fn cut(&self, direction: Direction) {
         // The other direction may end at the same moment, and a cut is reported once.
         if !self.is_cut.swap(true, Ordering::Relaxed) {
-            let _ = self.client.shutdown(Shutdown::Both);
-            let _ = self.server.shutdown(Shutdown::Both);
+            self.close();
             (self.shared.on_cut)(format!("{:?}, {direction:?}", self.plan));
         }
     }
@@ -309,6 +387,48 @@ mod tests {
         writing.join().unwrap();
         assert!(back == sent);
         assert!(cuts.try_recv().is_err());
+    }
+
+    /// Starts an echo server with a proxy in front of it that passes everything.
+    fn faithful_echo() -> (Proxy, TcpStream) {
+        let (proxy, _cuts) = echo(1);
+        proxy.heal();
+        let stream = TcpStream::connect(proxy.address()).unwrap();
+        (proxy, stream)
+    }
+
+    fn comes_back(mut stream: &TcpStream) -> bool {
+        let mut back = [0; 4];
+        stream.write_all(b"ping").is_ok()
+            && stream.read_exact(&mut back).is_ok()
+            && back == *b"ping"
+    }
+
+    #[test]
+    fn a_closed_link_ends_all_connections_until_it_is_mended() {
+        let (proxy, stream) = faithful_echo();
+        assert!(comes_back(&stream));
+        proxy.cut(Cut::Closed);
+        assert!(!comes_back(&stream));
+        assert!(!comes_back(&TcpStream::connect(proxy.address()).unwrap()));
+        proxy.mend();
+        assert!(comes_back(&TcpStream::connect(proxy.address()).unwrap()));
+    }
+
+    #[test]
+    fn of_a_silent_link_everything_arrives_when_it_is_mended() {
+        let (proxy, mut stream) = faithful_echo();
+        assert!(comes_back(&stream));
+        proxy.cut(Cut::Silent);
+        stream.write_all(b"late").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!(stream.read(&mut [0; 4]).is_err());
+        stream.set_read_timeout(None).unwrap();
+        proxy.mend();
+        let mut back = [0; 4];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"late");
+        assert!(comes_back(&stream));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use ipc_protocol::{
 };
 use tokio::time::Instant;
 
+use crate::config::SILENT_AT_ONE_OF_SEVERAL_MAX;
 use crate::sealer::Sealer;
 use crate::transport::http::WebSocket;
 
@@ -63,6 +64,9 @@ pub(crate) enum Event {
     /// The channel has ended.
     Ended(End),
 }
+
+/// After which silence a server that owes an answer is pinged, if there is another one.
+const PING_FOR_ANSWER_AFTER: Duration = Duration::from_secs(2);
 
 /// How a channel ended.
 #[derive(Debug)]
@@ -253,21 +257,39 @@ impl Channel {
         self.sealer.open_channel_answer(envelope, &self.ring, self.id, read)
     }
 
+    /// Since when the server has been silent, when it is pinged, and when it counts as gone. If
+    /// there is another server, one that owes an answer since `owed_since` has less time.
+    fn silence(&self, owed_since: Option<Instant>) -> (Instant, Instant, Instant) {
+        let usual = (self.heard_at + CHANNEL_PING_AFTER, self.heard_at + CHANNEL_SILENCE_MAX);
+        match owed_since.map(|owed_since| owed_since.max(self.heard_at)) {
+            None => (self.heard_at, usual.0, usual.1),
+            Some(since) => {
+                let gone_at = since + SILENT_AT_ONE_OF_SEVERAL_MAX;
+                (since, usual.0.min(since + PING_FOR_ANSWER_AFTER), usual.1.min(gone_at))
+            }
+        }
+    }
+
     /// When to check how long the server has been silent.
-    pub(crate) fn wake_at(&self) -> Instant {
-        self.heard_at + if self.has_pinged { CHANNEL_SILENCE_MAX } else { CHANNEL_PING_AFTER }
+    pub(crate) fn wake_at(&self, owed_since: Option<Instant>) -> Instant {
+        let (_, ping_at, gone_at) = self.silence(owed_since);
+        if self.has_pinged { gone_at } else { ping_at }
     }
 
     /// Pings a server that has been silent for a while.
     ///
     /// # Errors
     /// If it has been silent for too long.
-    pub(crate) fn look_at_silence(&mut self, now: Instant) -> io::Result<()> {
-        let silence = now.saturating_duration_since(self.heard_at);
-        if silence >= CHANNEL_SILENCE_MAX {
-            return Err(silent(silence));
+    pub(crate) fn look_at_silence(
+        &mut self,
+        now: Instant,
+        owed_since: Option<Instant>,
+    ) -> io::Result<()> {
+        let (since, ping_at, gone_at) = self.silence(owed_since);
+        if now >= gone_at {
+            return Err(silent(now.saturating_duration_since(since)));
         }
-        if silence >= CHANNEL_PING_AFTER && !self.has_pinged {
+        if now >= ping_at && !self.has_pinged {
             self.has_pinged = true;
             self.write_control(ws::Message::Ping(Bytes::new()));
         }

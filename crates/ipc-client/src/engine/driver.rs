@@ -65,8 +65,9 @@ impl Engine {
             self.begin_watch();
         }
         let state = &mut *self.state.borrow_mut();
+        let owed_since = state.owed_since();
         let Link::Open(channel) = &mut state.link else { return };
-        if let Err(error) = channel.look_at_silence(now) {
+        if let Err(error) = channel.look_at_silence(now, owed_since) {
             self.channel_ended(state, End::Broken(error));
         }
     }

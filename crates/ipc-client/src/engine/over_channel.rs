@@ -61,6 +61,7 @@ impl Engine {
                 state.unanswered.clear();
                 state.has_begun = true;
                 state.openings_without_answer = 0;
+                state.has_other_address = self.exchange.http().connector().has_others();
                 state.link = Link::Open(Box::new(channel));
             }
             Ok(Err(why)) => self.no_channel(state, &why),
@@ -86,8 +87,9 @@ impl Engine {
             }
         };
         let route = Route::MessageChannel;
+        let attempt_max = self.exchange.attempt_max(route, 0);
         let opened: Result<Result<WebSocket, String>, _> =
-            self.exchange.in_time(opened, route, Duration::ZERO, limits, &attempt).await;
+            self.exchange.in_time(opened, route, attempt_max, limits, &attempt).await;
         let socket = match opened {
             Ok(Ok(socket)) => socket,
             Ok(Err(why)) => return Ok(Err(why)),

@@ -120,7 +120,14 @@ impl Engine {
     /// After these failures the next connection goes to the next address.
     pub(super) fn leave_address(&self, error: &SendError) {
         if matches!(error, SendError::NoAnswer { .. } | SendError::Unreachable { .. })
-            || matches!(error.code(), Some(ProblemCode::ShuttingDown | ProblemCode::Unavailable))
+            || matches!(
+                error.code(),
+                Some(
+                    ProblemCode::ShuttingDown
+                        | ProblemCode::Unavailable
+                        | ProblemCode::InternalError
+                )
+            )
         {
             self.exchange.http().connector().go_to_next();
         }

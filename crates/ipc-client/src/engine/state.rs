@@ -62,6 +62,8 @@ pub(super) struct State {
     /// The server cannot store messages. Another one is asked once nothing is in flight: a request
     /// that this server has accepted is not asked of another while its reply may come.
     pub(super) leaves_address: bool,
+    /// Whether there was another address when the channel was opened.
+    pub(super) has_other_address: bool,
     /// Requests that are sent again later, and when.
     pub(super) delayed: Vec<(Instant, Chunk)>,
     pub(super) posts: Vec<Post>,
@@ -126,6 +128,7 @@ impl State {
             session_sent: None,
             resume: None,
             leaves_address: false,
+            has_other_address: false,
             delayed: Vec::new(),
             posts: Vec::new(),
             next_post: 0,
@@ -277,10 +280,16 @@ impl State {
         self.requests = 0;
     }
 
+    /// Since when the server of the channel owes an answer, if another one could give it.
+    pub(super) fn owed_since(&self) -> Option<Instant> {
+        let oldest = self.in_flight.iter().next().filter(|_| self.has_other_address)?;
+        Some(oldest.sent_at)
+    }
+
     /// When there is work to do even if nothing arrives.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let channel = match &self.link {
-            Link::Open(channel) => Some(channel.wake_at()),
+            Link::Open(channel) => Some(channel.wake_at(self.owed_since())),
             _ => None,
         };
         let delayed = self.delayed.iter().map(|(at, _)| *at).min();

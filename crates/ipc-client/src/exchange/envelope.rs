@@ -30,6 +30,11 @@ struct Unsent {
 pub(crate) struct ReclaimableBuffer(BytesMut);
 
 impl Envelope {
+    /// The length of the body.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |body| body.rest.len())
+    }
+
     /// No body.
     pub(crate) fn none() -> Self {
         Envelope(None)

@@ -341,11 +341,12 @@ impl Exchange {
             }
             _ => RESPONSE_BYTES_MAX,
         };
+        let reply_wait = Duration::from_secs(reply_wait_secs.unwrap_or_default());
+        let attempt_max = self.attempt_max(route, body.len()) + reply_wait;
         let request = Request { route, body, reply_wait_secs, response_bytes_max };
         let http = self.http();
         let response = http.exchange(request, attempt);
-        let reply_wait = Duration::from_secs(reply_wait_secs.unwrap_or_default());
-        let result = self.in_time(response, route, reply_wait, limits, attempt).await;
+        let result = self.in_time(response, route, attempt_max, limits, attempt).await;
         match result {
             Err(error) => Err(self.explain(error, attempt, limits.ends_at).await),
             Ok(response) => {
@@ -375,18 +376,29 @@ impl Exchange {
         error
     }
 
+    /// How long an attempt with a body of this length waits, without the wait for a reply.
+    pub(crate) fn attempt_max(&self, route: Route, body_bytes: usize) -> Duration {
+        // A login and an application may take their time.
+        let is_quick =
+            matches!(route, Route::MessageSubmit | Route::MessageBatch | Route::MessageChannel);
+        match is_quick && self.http().connector().has_others() {
+            true => self.config.attempt_max_of_several(body_bytes),
+            false => self.config.attempt_max(),
+        }
+    }
+
     /// Waits for a response for as long as an attempt may take, and logs every few seconds that it
     /// does.
     pub(crate) async fn in_time<T>(
         &self,
         exchange: impl Future<Output = Result<T, SendError>>,
         route: Route,
-        reply_wait: Duration,
+        attempt_max: Duration,
         limits: AttemptLimits,
         attempt: &Attempt,
     ) -> Result<T, SendError> {
         let begun_at = Instant::now();
-        let attempt_ends_at = begun_at + self.config.attempt_max() + reply_wait;
+        let attempt_ends_at = begun_at + attempt_max;
         let ends_at =
             || if attempt.writing.get() { limits.ends_at_once_written } else { limits.ends_at };
         let mut exchange = pin!(exchange);
@@ -503,7 +515,8 @@ pub(crate) mod tests {
         attempt.writing.set(is_written);
         let (begun_at, lines_before) = (Instant::now(), crate::logged::info_lines().len());
         let nothing = std::future::pending::<Result<(), _>>();
-        let result = exchange.in_time(nothing, route, reply_wait, limits, &attempt).await;
+        let attempt_max = exchange.attempt_max(route, 0) + reply_wait;
+        let result = exchange.in_time(nothing, route, attempt_max, limits, &attempt).await;
         assert!(result.is_err_and(|error| matches!(
             error,
             SendError::Unreachable { .. } | SendError::NoAnswer { .. }

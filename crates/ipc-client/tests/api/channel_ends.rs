@@ -533,6 +533,46 @@ fn an_address_that_answers_no_opening_is_left_for_the_next() {
 }
 
 #[test]
+fn one_of_two_servers_that_is_silent_while_it_owes_an_answer_is_left_within_seconds() {
+    paused(async {
+        let place = Place::new();
+        let silent = each(LIMITS, |_: &Said, _: &Speaker| ());
+        let first = Fake::with_channels_here(place.tls(), with_session(took), silent);
+        let replies =
+            each(LIMITS, |said: &Said, speaker: &Speaker| speaker.reply(said.first, "{}"));
+        let second = Fake::with_channels_here(place.tls(), with_session(took), replies);
+        let addresses = [first.address().to_string(), second.address().to_string()];
+        let builder = Client::builder(&place.home).server("localhost", addresses);
+        let client = builder.channel(true).keep_session(false).build_local().unwrap();
+        client.send(&json!({"warming": "up"})).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let reply = client.request(&json!({})).timeout(Duration::from_secs(100)).await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 5);
+        assert_eq!(first.pings_and_pongs().0, 1);
+        let id = vec![reply.id.to_string()];
+        assert_eq!((ids(&first, 0), ids(&second, 0)), (id.clone(), id));
+    });
+}
+
+#[test]
+fn one_of_two_servers_that_does_not_answer_a_post_is_left_within_seconds() {
+    paused(async {
+        let place = Place::new();
+        let opens = |_| Opening::Answer(Answer::Hang);
+        let hangs = with_session(|_| Answer::Hang);
+        let first = Fake::with_channels_here(place.tls(), hangs, opens);
+        let second = Fake::with_channels_here(place.tls(), with_session(took), opens);
+        let addresses = [first.address().to_string(), second.address().to_string()];
+        let builder = Client::builder(&place.home).server("localhost", addresses);
+        let client = builder.channel(false).keep_session(false).build_local().unwrap();
+        let begun = tokio::time::Instant::now();
+        client.send(&json!({"n": 1})).await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 5);
+        assert_eq!(first.messages(), second.messages());
+    });
+}
+
+#[test]
 fn a_client_that_is_dropped_ends_its_channel_with_a_goodbye_whatever_it_waits_for() {
     // The client waits for an answer, for room, or for nothing.
     let waits: [Lie; 3] = [

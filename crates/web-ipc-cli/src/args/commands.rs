@@ -281,7 +281,7 @@ fn serve_command() -> Command {
                 .value_parser(inbox_kind(&["memory", "durable"]))
                 .default_value("memory"),
         )
-        .arg(option("exec", 'x', "COMMAND", "Run this shell command for each message. The body is on its stdin; WEB_IPC_USER, WEB_IPC_PEER, WEB_IPC_ID and WEB_IPC_HOME are in its environment; its stdout is the reply to a request. Exit status 0 acknowledges the message, 65 makes it a dead letter, 75 puts it back for 10 s, any other leaves it in the durable inbox for another try").value_parser(shell_command))
+        .arg(option("exec", 'x', "COMMAND", "Run this shell command for each message. The body is on its stdin; WEB_IPC_USER, WEB_IPC_PEER, WEB_IPC_ID, WEB_IPC_REDELIVERED and WEB_IPC_HOME are in its environment; its stdout is the reply to a request. Exit status 0 acknowledges the message, 65 makes it a dead letter, 75 puts it back for 10 s, any other leaves it in the durable inbox for another try").value_parser(shell_command))
         .arg(
             option("jobs", 'j', "N", "Run up to N commands at once [default: 1]")
                 .allow_negative_numbers(true)

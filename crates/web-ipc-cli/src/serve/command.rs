@@ -98,6 +98,10 @@ pub(super) async fn output(
         // One that the server itself was started with is not the sender's.
         None => shell.env_remove("WEB_IPC_PEER"),
     };
+    match delivery.redeliveries() {
+        0 => shell.env_remove("WEB_IPC_REDELIVERED"),
+        times => shell.env("WEB_IPC_REDELIVERED", times.to_string()),
+    };
     let mut child = shell
         .arg("-c")
         .arg(command)

@@ -9,8 +9,12 @@ use crate::server::{Server, client, text};
 
 /// A command that exits 75 the first time, and writes the message to a file the second time.
 const FAILS_ONCE: &str = r#"
-    if [ -e "$WEB_IPC_HOME/tried" ]; then cat > "$WEB_IPC_HOME/kept"
-    else : > "$WEB_IPC_HOME/tried"; exit 75; fi"#;
+    if [ -e "$WEB_IPC_HOME/tried" ]; then
+        printf %s "${WEB_IPC_REDELIVERED-none}" > "$WEB_IPC_HOME/redelivered"
+        cat > "$WEB_IPC_HOME/kept"
+    else
+        printf %s "${WEB_IPC_REDELIVERED-none}" > "$WEB_IPC_HOME/tried"; exit 75
+    fi"#;
 
 /// The dead letters.
 fn dead(world: &World) -> Vec<Value> {
@@ -54,6 +58,8 @@ fn status_75_puts_a_message_back_into_a_durable_inbox_and_the_next_server_has_it
     }
     server.stop();
     assert_eq!(kept(&world), "{\"n\":1}\n");
+    let marks = ["tried", "redelivered"].map(|file| fs::read_to_string(world.home().join(file)));
+    assert_eq!(marks.map(Result::unwrap), ["none", "1"]);
     assert!(dead(&world).is_empty());
 }
 

@@ -1,0 +1,318 @@
+//! The three NATS servers of a run, with a JetStream that each of them may leave.
+//!
+//! A run comes here to start and kill them, and to learn who leads and whether all have caught up.
+//! They reach each other only through the proxies of `links`: each is told of the others, and
+//! tells nobody of them.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::nats_client::{NatsClient, base64};
+use crate::driver::{Output, Process, Sandbox, Stream};
+use crate::faults;
+
+/// The inbox's name.
+pub(super) const INBOX: &str = "CLUSTER";
+
+/// The inbox's streams, and its consumer.
+const STREAMS: [&str; 3] = ["CLUSTER", "CLUSTER-dead", "CLUSTER-replies"];
+const CONSUMER: &str = "web-ipc";
+
+/// Where Debian has the program, and where others look for it.
+const PROGRAMS: [&str; 3] =
+    ["/usr/sbin/nats-server", "/usr/local/bin/nats-server", "/usr/bin/nats-server"];
+
+/// How long a server may take to start, and all to catch up.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// The pause between two looks at the state.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How many stored messages are asked for together.
+const READ_TOGETHER: u64 = 500;
+
+/// A server finds out within seconds that another one is silent; by default it takes minutes.
+const CONFIGURATION: &str = "ping_interval: \"1s\"\nping_max: 2\n";
+
+/// An address at which nobody listens, and which no server tells another to use: all know each
+/// other's proxies.
+const NOWHERE: &str = "127.0.0.1:9";
+
+/// The program, if it is installed.
+pub(super) fn program() -> Option<PathBuf> {
+    PROGRAMS.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+/// The ports of a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) clients: u16,
+    pub(super) routes: u16,
+}
+
+/// The servers.
+pub(super) struct NatsCluster {
+    program: PathBuf,
+    servers: Vec<NatsServer>,
+}
+
+struct NatsServer {
+    name: String,
+    ports: Ports,
+    /// Where it reaches the others.
+    routes: String,
+    process: Option<Process>,
+}
+
+/// A message as it is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) sequence: u64,
+    pub(super) body: Vec<u8>,
+}
+
+impl NatsCluster {
+    /// Starts all servers. `routes[i]` has the addresses of the proxies to the others.
+    pub(super) fn start(
+        sandbox: &Sandbox,
+        program: PathBuf,
+        ports: &[Ports],
+        routes: Vec<Vec<String>>,
+    ) -> Result<Self, String> {
+        let configuration = sandbox.folder().join("nats.conf");
+        std::fs::write(&configuration, CONFIGURATION)
+            .map_err(|error| format!("{}: {error}", configuration.display()))?;
+        let servers = ports.iter().zip(routes).enumerate().map(|(place, (ports, routes))| {
+            let routes: Vec<String> =
+                routes.iter().map(|address| format!("nats-route://{address}")).collect();
+            let (name, routes) = (format!("n{place}"), routes.join(","));
+            NatsServer { name, ports: *ports, routes, process: None }
+        });
+        let mut cluster = NatsCluster { program, servers: servers.collect() };
+        // None is ready before there are enough to agree on something.
+        let begun: Result<Vec<_>, String> =
+            (0..ports.len()).map(|place| cluster.begin(sandbox, place)).collect();
+        for (place, ready) in begun?.into_iter().enumerate() {
+            cluster.until_ready(sandbox, place, &ready)?;
+        }
+        cluster.until("JetStream has a leader", |cluster| {
+            Ok(cluster.ask("$JS.API.INFO", "")?["error"].is_null())
+        })?;
+        Ok(cluster)
+    }
+
+    /// Starts a server that was killed, and waits until it listens.
+    pub(super) fn restart(&mut self, sandbox: &Sandbox, place: usize) -> Result<(), String> {
+        let ready = self.begin(sandbox, place)?;
+        self.until_ready(sandbox, place, &ready)
+    }
+
+    pub(super) fn kill(&mut self, place: usize) -> Result<(), String> {
+        let Some(mut process) = self.servers[place].process.take() else {
+            return Err(format!("{} is not running", self.servers[place].name));
+        };
+        process.kill()?;
+        process.wait().map(drop)
+    }
+
+    fn begin(&mut self, sandbox: &Sandbox, place: usize) -> Result<Receiver<bool>, String> {
+        let log = faults::open_log(&self.log(sandbox, place))?;
+        let server = &mut self.servers[place];
+        let mut command = sandbox.program(&self.program);
+        command.arg("-c").arg(sandbox.folder().join("nats.conf"));
+        command.args(["-a", "127.0.0.1", "-p", &server.ports.clients.to_string()]);
+        command.args(["-n", &server.name, "-js", "-sd"]).arg(sandbox.folder().join(&server.name));
+        command.args(["--cluster_name", "C", "--routes", &server.routes]);
+        command.args(["--cluster", &format!("nats://127.0.0.1:{}", server.ports.routes)]);
+        command.args(["--cluster_advertise", NOWHERE, "--no_advertise"]);
+        let (tell, ready) = channel();
+        let log = std::sync::Arc::new(log);
+        server.process = Some(Process::start(command, "", move |output| match output {
+            Output::Line(_, line) => {
+                // The log is only for people, so an error here does not matter.
+                let _ = (&*log).write_all(line.as_bytes());
+                if line.contains("Server is ready") {
+                    // Nobody may be waiting any more.
+                    let _ = tell.send(true);
+                }
+            }
+            Output::End(Stream::Err) => drop(tell.send(false)),
+            Output::End(Stream::Out) => {}
+        })?);
+        Ok(ready)
+    }
+
+    fn until_ready(
+        &self,
+        sandbox: &Sandbox,
+        place: usize,
+        ready: &Receiver<bool>,
+    ) -> Result<(), String> {
+        match ready.recv_timeout(READY_WITHIN) {
+            Ok(true) => Ok(()),
+            _ => Err(format!(
+                "{} does not start\n{}",
+                self.servers[place].name,
+                faults::tail(&self.log(sandbox, place))
+            )),
+        }
+    }
+
+    fn log(&self, sandbox: &Sandbox, place: usize) -> PathBuf {
+        sandbox.folder().join(format!("{}.log", self.servers[place].name))
+    }
+
+    /// Asks the first server that answers.
+    fn ask(&self, subject: &str, payload: &str) -> Result<Value, String> {
+        self.with_client(|client| client.ask(subject, payload))
+    }
+
+    fn with_client<T>(
+        &self,
+        mut ask: impl FnMut(&mut NatsClient) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut failed = "no NATS server runs".to_owned();
+        for server in self.servers.iter().filter(|server| server.process.is_some()) {
+            match NatsClient::connect(server.ports.clients).and_then(|mut client| ask(&mut client))
+            {
+                Ok(answer) => return Ok(answer),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Waits until this is so, however often it cannot be asked.
+    fn until(
+        &self,
+        what: &str,
+        mut is_so: impl FnMut(&Self) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let looked = is_so(self);
+            if looked == Ok(true) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("not within {READY_WITHIN:?}: {what} ({looked:?})"));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Which server leads the stream of messages.
+    pub(super) fn leader(&self) -> Result<usize, String> {
+        let mut leader = None;
+        self.until("the stream has a leader", |cluster| {
+            let info = cluster.ask(&format!("$JS.API.STREAM.INFO.{INBOX}"), "")?;
+            let name = info["cluster"]["leader"].as_str();
+            leader = cluster.servers.iter().position(|server| Some(server.name.as_str()) == name);
+            Ok(leader.is_some())
+        })?;
+        leader.ok_or_else(|| "the stream has no leader".to_owned())
+    }
+
+    /// Waits until every server has every message.
+    pub(super) fn until_caught_up(&self) -> Result<(), String> {
+        let subjects = STREAMS.iter().map(|stream| format!("$JS.API.STREAM.INFO.{stream}"));
+        let consumer = format!("$JS.API.CONSUMER.INFO.{INBOX}.{CONSUMER}");
+        for subject in subjects.chain([consumer]) {
+            self.until(&format!("all have caught up ({subject})"), |cluster| {
+                Ok(is_current(&cluster.ask(&subject, "")?, cluster.servers.len()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// How many messages are not acknowledged.
+    pub(super) fn outstanding(&self) -> Result<u64, String> {
+        let info = self.ask(&format!("$JS.API.CONSUMER.INFO.{INBOX}.{CONSUMER}"), "")?;
+        let count = |name: &str| info[name].as_u64().ok_or_else(|| format!("no {name}: {info}"));
+        Ok(count("num_pending")? + count("num_ack_pending")?)
+    }
+
+    /// The messages that were stored after this sequence. Some may have been removed by now.
+    pub(super) fn stored_after(&self, sequence: u64) -> Result<Vec<Stored>, String> {
+        let info = self.ask(&format!("$JS.API.STREAM.INFO.{INBOX}"), "")?;
+        let last = info["state"]["last_seq"].as_u64().ok_or_else(|| format!("no state: {info}"))?;
+        let mut stored = Vec::new();
+        let mut first = sequence + 1;
+        while first <= last {
+            let end = (first + READ_TOGETHER).min(last + 1);
+            let payloads = || (first..end).map(|sequence| format!("{{\"seq\":{sequence}}}"));
+            let subject = format!("$JS.API.STREAM.MSG.GET.{INBOX}");
+            let answers = self.with_client(|client| client.ask_all(&subject, payloads()))?;
+            for answer in answers {
+                stored.extend(read_stored(&answer)?);
+            }
+            first = end;
+        }
+        Ok(stored)
+    }
+}
+
+/// Whether each of so many servers is there and has what the leader has.
+fn is_current(info: &Value, servers: usize) -> bool {
+    let replicas = info["cluster"]["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_good = |replica: &Value| {
+        replica["current"] == Value::Bool(true) && replica["offline"] != Value::Bool(true)
+    };
+    info["cluster"]["leader"].is_string()
+        && replicas.len() + 1 == servers
+        && replicas.iter().all(is_good)
+}
+
+/// Reads the answer with a stored message. `None` if there is none under that sequence.
+fn read_stored(answer: &Value) -> Result<Option<Stored>, String> {
+    if answer["error"]["code"].as_u64() == Some(404) {
+        return Ok(None);
+    }
+    let message = &answer["message"];
+    let sequence = message["seq"].as_u64();
+    let body = message["data"].as_str().and_then(base64);
+    match (sequence, body) {
+        (Some(sequence), Some(body)) => Ok(Some(Stored { sequence, body })),
+        _ => Err(format!("JetStream does not give a message: {answer}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn all_are_current_only_if_each_is_there_and_has_caught_up() {
+        let info = |leader: Value, replicas: &[(bool, bool)]| {
+            let replicas: Vec<Value> = replicas
+                .iter()
+                .map(|(current, offline)| json!({"current": current, "offline": offline}))
+                .collect();
+            json!({"cluster": {"leader": leader, "replicas": replicas}})
+        };
+        assert!(is_current(&info("n0".into(), &[(true, false), (true, false)]), 3));
+        for wrong in [
+            info(Value::Null, &[(true, false), (true, false)]),
+            info("n0".into(), &[(true, false), (false, false)]),
+            info("n0".into(), &[(true, false), (true, true)]),
+            info("n0".into(), &[(true, false)]),
+            json!({"error": {"code": 503}}),
+        ] {
+            assert!(!is_current(&wrong, 3), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_stored_message_is_read_and_a_removed_one_is_none() {
+        let stored = read_stored(&json!({"message": {"seq": 7, "data": "Zm9v"}})).unwrap().unwrap();
+        assert_eq!(stored, Stored { sequence: 7, body: b"foo".to_vec() });
+        assert_eq!(read_stored(&json!({"error": {"code": 404}})).unwrap(), None);
+        assert!(read_stored(&json!({"error": {"code": 503}})).is_err());
+    }
+}

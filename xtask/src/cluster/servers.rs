@@ -1,0 +1,81 @@
+//! The web-ipc servers of a run.
+//!
+//! A run comes here. Each server has a home of its own, a copy of the first, and runs a command for
+//! each message. The command writes down what it was given, and gives a request its number as the
+//! reply. What it has written is in a pipe that outlives the server, so that nothing is lost of
+//! what was delivered when a server is killed.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use super::event::Event;
+use crate::driver::{Output, Process, Sandbox, Stream};
+use crate::faults;
+
+/// What the lines of the command begin with, among those of the log.
+const DELIVERED: &str = "delivered ";
+
+/// The command of `--exec`: one `write` to the log for each message.
+const COMMAND: &str = r#"IFS= read -r body
+printf 'delivered %s %s %s\n' "$WEB_IPC_ID" "${WEB_IPC_REDELIVERED:-0}" "$body" >&2
+case $body in *'"from":"request'*) printf '{"n":%s\n' "${body##*\"n\":}" ;; esac"#;
+
+/// How a server is started.
+pub(super) struct Setup {
+    pub(super) home: PathBuf,
+    pub(super) port: u16,
+    /// The value of `--inbox`.
+    pub(super) inbox: String,
+    /// The value of `--usersDb`.
+    pub(super) users: String,
+}
+
+/// The log of a server.
+pub(super) fn log(sandbox: &Sandbox, place: usize) -> PathBuf {
+    sandbox.folder().join(format!("server-{place}.log"))
+}
+
+/// Starts a server. `run` is the number of this start among all.
+pub(super) fn start(
+    sandbox: &Sandbox,
+    setup: &Setup,
+    place: usize,
+    run: u32,
+    events: Sender<Event>,
+) -> Result<Process, String> {
+    let port = setup.port.to_string();
+    let mut command = sandbox.command(&["--serve", "--port", &port]);
+    command.args(["--inbox", &setup.inbox, "--usersDb", &setup.users, "--exec", COMMAND]);
+    command.env("WEB_IPC_HOME", &setup.home);
+    command.stdout(std::process::Stdio::null());
+    let log = Arc::new(faults::open_log(&log(sandbox, place))?);
+    Process::start(command, "", move |output| {
+        let event = match output {
+            Output::Line(_, line) => match line.strip_prefix(DELIVERED) {
+                Some(delivered) => Event::Delivered(run, delivered.trim_end().to_owned()),
+                None => {
+                    // The log is only for people, so an error here does not matter.
+                    let _ = (&*log).write_all(line.as_bytes());
+                    if !line.contains("]: Listening on ") {
+                        return;
+                    }
+                    Event::Listening(place)
+                }
+            },
+            Output::End(Stream::Err) => Event::ServerEnded(place, run),
+            Output::End(Stream::Out) => return,
+        };
+        // The run may have ended.
+        let _ = events.send(event);
+    })
+}
+
+/// Copies a home, as its documented backup does.
+pub(super) fn copy_home(sandbox: &Sandbox, to: &Path) -> Result<(), String> {
+    let mut command = sandbox.command(&["--backup", "--run", "--out"]);
+    command.arg(to);
+    let finished = crate::driver::Captured::start(command, "")?.finish()?;
+    if finished.status.success() { Ok(()) } else { Err(finished.report()) }
+}

@@ -1,0 +1,43 @@
+//! Short runs of `cluster`: kills and cuts under load, and a check that `cluster` notices lost
+//! messages.
+
+use super::Outcome;
+use crate::cluster::{self, InboxKind, Judged, Options};
+use crate::driver::Built;
+
+/// A few of the faults, drawn anew each time.
+pub(super) fn faults(_: &Built) -> Outcome {
+    let options = Options::new(3);
+    match run(&options) {
+        Judged::Skipped(why) => return Outcome::Skipped(why),
+        Judged::Verdict(verdict) => {
+            let seed = options.seed;
+            assert!(verdict.is_good(), "seed {seed}: {verdict}\n{}", verdict.details());
+            assert!(verdict.acknowledged > 0, "seed {seed}: nothing was sent");
+        }
+    }
+    Outcome::Passed
+}
+
+/// Messages in inboxes in memory die with their server. `cluster` must report these as lost, or its
+/// other verdicts would prove nothing.
+pub(super) fn memory_is_caught(_: &Built) -> Outcome {
+    // With this seed the first faults kill a server.
+    let options = Options { inbox: InboxKind::Memory, seed: KILLS_A_SERVER, ..Options::new(1) };
+    match run(&options) {
+        Judged::Skipped(why) => return Outcome::Skipped(why),
+        Judged::Verdict(verdict) => {
+            assert!(!verdict.lost.is_empty(), "no lost message was reported: {verdict}");
+            assert!(!verdict.is_good());
+        }
+    }
+    Outcome::Passed
+}
+
+/// A seed whose first fault kills a server.
+const KILLS_A_SERVER: u64 = 1;
+
+#[track_caller]
+fn run(options: &Options) -> Judged {
+    cluster::run_with(options).unwrap_or_else(|error| panic!("seed {}: {error}", options.seed))
+}
