@@ -170,13 +170,6 @@ pub enum HomeError {
         /// The missing file.
         path: PathBuf,
     },
-    /// The certificate pair is being replaced, or its replacement was interrupted: the new key is
-    /// in place, and the new certificate is not.
-    #[error("the certificate of `{name}` is only half replaced")]
-    PairUnfinished {
-        /// The name of the pair.
-        name: PeerName,
-    },
     /// The path is not a regular file.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
@@ -325,7 +318,6 @@ impl HomeError {
             }
             Self::BadCertificate { name: Some(name), path }
             | Self::BadPrivateKey { name, path } => remedy_of_pair(path, name.as_str()),
-            Self::PairUnfinished { .. } => Remedy::FinishHome,
             Self::FileMissing { path } if path.parent().is_some_and(is_client_directory) => {
                 Remedy::CopyFromServer { path: path.clone() }
             }

@@ -273,13 +273,13 @@ impl Home {
     ///
     /// A pair is replaced in four steps: the new key is written as `.NAME.key.new`, the new
     /// certificate as `.NAME.crt.new`, then the new key replaces the old one, and last the
-    /// certificate. A certificate is never returned with the key of another pair.
+    /// certificate. From the third step on the new pair is returned, also if the last one is never
+    /// done. A certificate is never returned with the key of another pair.
     ///
     /// # Errors
-    /// [`HomeError::CertificateMissing`] if either file is missing, [`HomeError::PairUnfinished`]
-    /// between the last two steps, [`HomeError::BadCertificate`], [`HomeError::BadPrivateKey`],
-    /// [`HomeError::TooOpen`] for the key, [`HomeError::TooLarge`], [`HomeError::NotAFile`],
-    /// [`HomeError::Unreadable`].
+    /// [`HomeError::CertificateMissing`] if either file is missing, [`HomeError::BadCertificate`],
+    /// [`HomeError::BadPrivateKey`], [`HomeError::TooOpen`] for the key, [`HomeError::TooLarge`],
+    /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
     pub fn identity(&self, name: &PeerName) -> Result<Identity, HomeError> {
         let name = &self.name_of_pair(name).unwrap_or_else(|_| name.clone());
         let (certificate, key) = self.read_pair(name)?;
@@ -327,14 +327,24 @@ impl Home {
     }
 
     fn read_pair(&self, name: &PeerName) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), HomeError> {
-        let read_both =
-            || Ok((self.public(&self.certificate_file(name))?, self.secret(&self.key_file(name))?));
+        let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+        // The new key is in place, and its certificate is still beside the old one.
+        let is_half_replaced = || {
+            is_there(self.staged_certificate_file(name)) && !is_there(self.staged_key_file(name))
+        };
         loop {
-            let pair = read_both();
-            let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
-            if is_there(self.staged_certificate_file(name)) && !is_there(self.staged_key_file(name))
-            {
-                return Err(HomeError::PairUnfinished { name: name.clone() });
+            let half = is_half_replaced();
+            let path = match half {
+                true => self.staged_certificate_file(name),
+                false => self.certificate_file(name),
+            };
+            let pair = self
+                .public(&path)
+                .and_then(|certificate| Ok((certificate, self.secret(&self.key_file(name))?)));
+            // If nothing has changed, the key that was read in between belongs to the certificate.
+            // Otherwise the pair is just being replaced.
+            if is_half_replaced() != half {
+                continue;
             }
             let (certificate, key) = pair.map_err(|error| match error {
                 HomeError::FileMissing { path } => {
@@ -342,9 +352,7 @@ impl Home {
                 }
                 other => other,
             })?;
-            // If the certificate has not changed, the key that was read in between belongs to it.
-            // Otherwise the pair has just been replaced.
-            if self.public(&self.certificate_file(name)).is_ok_and(|again| again == certificate) {
+            if self.public(&path).is_ok_and(|again| again == certificate) {
                 return Ok((certificate, key));
             }
         }

@@ -354,6 +354,8 @@ pub fn cancel_enrolment(home: &Home, name: &str, now_secs: u64) -> Result<Cancel
 /// The directory must be empty, not there yet, or one in which an acceptance was cut short: that is
 /// begun again, with this bundle. A file `.enrolling` tells such a directory; it is written first
 /// and removed last. A server's home is complete with its `admin.cred`, the last file before that.
+/// A home that has the certificate of this very bundle still is accepted again, and not changed:
+/// what is left to do is to replace the key that travelled.
 ///
 /// # Errors
 /// [`SetupError::Bundle`] says what is wrong with the bundle or the code, and nothing is made then;
@@ -432,8 +434,8 @@ fn marker(home: &Home) -> PathBuf {
 
 /// Refuses a directory that is anything but empty or that of an acceptance that was cut short.
 ///
-/// A server's home that is complete and was only not called so yet is what the acceptance of this
-/// bundle made, and is not touched again: a server may run on it.
+/// A complete home with the certificate of this bundle is what its acceptance made. It is returned,
+/// and is not touched again: a server may run on it.
 fn refuse_others_home(
     home: &Home,
     content: Option<&Content>,
@@ -460,9 +462,13 @@ fn refuse_others_home(
         let certificate = ipc_home::read_public(&home.certificate_file(&settings.identity));
         certificate.is_ok_and(|pem| pem == content.certificate.as_bytes())
     };
-    match is_begun && content.is_none_or(is_of) {
-        true => Ok(Some(Accepted { home: home.clone(), settings, kind: EnrolmentKind::Server })),
-        false => Err(SetupError::AlreadyEnrolled { path, name: settings.identity }),
+    match content {
+        // Whether it is of this bundle is known once the bundle is open.
+        None => Ok(None),
+        Some(content) if is_of(content) => {
+            Ok(Some(Accepted { home: home.clone(), settings, kind: content.kind }))
+        }
+        Some(_) => Err(SetupError::AlreadyEnrolled { path, name: settings.identity }),
     }
 }
 

@@ -10,7 +10,8 @@
 //! 4. the new certificate takes the place of the old one.
 //!
 //! Up to step 2 the old pair is in place, and an interrupted replacement is undone. After step 3
-//! the old key is gone: a `.NAME.crt.new` without a `.NAME.key.new` says that step 4 is left to do.
+//! the old key is gone: a `.NAME.crt.new` without a `.NAME.key.new` says that step 4 is left to do,
+//! and readers take that certificate.
 
 use std::path::Path;
 
@@ -34,11 +35,12 @@ pub(crate) fn write_pem(
     for path in [home.key_file(name), home.certificate_file(name)] {
         refuse_what_cannot_be_replaced(&path)?;
     }
-    let staged_key = home.staged_key_file(name);
     let staged = write_both(home, name, certificate_pem, key_pem);
     if staged.is_err() {
-        // Best effort: the next holder of the lock undoes the rest.
-        let _ = std::fs::remove_file(staged_key);
+        // Best effort: the next holder of the lock undoes the rest. The certificate may be there,
+        // and goes first, as in `recover`.
+        let _ = remove_if_there(&home.staged_certificate_file(name))
+            .and_then(|()| remove_if_there(&home.staged_key_file(name)));
     }
     staged?;
     files::step();
@@ -113,6 +115,7 @@ fn unwritable(path: &Path, source: std::io::Error) -> SetupError {
 
 #[cfg(test)]
 mod tests {
+    use ipc_home::Identity;
     use ipc_pki::{Authority, AuthorityOptions, LeafRequest, SubjectName};
 
     use super::*;
@@ -151,6 +154,10 @@ mod tests {
         }
     }
 
+    fn is_same(one: &Identity, other: &Identity) -> bool {
+        (&one.chain, one.key.secret_der()) == (&other.chain, other.key.secret_der())
+    }
+
     #[test]
     fn stopped_after_any_step_the_old_pair_or_the_new_one_is_there_in_the_end() {
         for steps in 0..=4 {
@@ -168,16 +175,34 @@ mod tests {
             ];
             all[..steps].iter().for_each(|step| step());
 
-            assert_eq!(
-                matches!(home.identity(&name), Err(HomeError::PairUnfinished { .. })),
-                steps == 3,
-                "{steps}"
-            );
+            // Readers have the pair that it will be.
+            let read = home.identity(&name).unwrap();
             assert_eq!(recover(&home).unwrap(), (1..=3).contains(&steps), "{steps}");
             assert!(is(&home, &name, if steps < 3 { &old } else { &new }), "{steps}");
-            home.identity(&name).unwrap();
+            assert!(is_same(&home.identity(&name).unwrap(), &read), "{steps}");
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "{steps}");
         }
+    }
+
+    #[test]
+    fn whoever_reads_while_a_pair_is_replaced_has_the_old_one_or_the_new_one() {
+        let (_directory, home, authority, name) = new_home();
+        let pairs = [issue(&authority), issue(&authority)];
+        let identities = pairs.each_ref().map(|pair| {
+            write(&home, &name, pair).unwrap();
+            home.identity(&name).unwrap()
+        });
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for turn in 0..200 {
+                    write(&home, &name, &pairs[turn % 2]).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let read = home.identity(&name).unwrap();
+                assert!(identities.iter().any(|identity| is_same(identity, &read)));
+            }
+        });
     }
 
     #[test]

@@ -451,13 +451,13 @@ async fn a_deleted_user_and_one_with_a_new_password_are_out_within_a_second() {
         let leaver_session = session_in(&connection.log_in(leaver, "pass").await);
         let changer_session = session_in(&connection.log_in(changer, "pass").await);
         let mut leaver_line = way.open(&server, &leaver_session).await;
-        let mut changer_line = way.open(&server, &changer_session).await;
         assert_eq!(leaver_line.send(new_id(), "{}").await, Outcome::Accepted);
 
         change_users(move |users| users.delete(leaver).unwrap()).await;
         assert!(until_refused(&mut leaver_line).await <= Duration::from_secs(1));
         connection.log_in(leaver, "pass").await.is_refusal(ProblemCode::BadCredentials);
 
+        let mut changer_line = way.open(&server, &changer_session).await;
         assert_eq!(changer_line.send(new_id(), "{}").await, Outcome::Accepted);
         change_users(move |users| {
             users.change_password(changer, "pass2".to_owned().into()).unwrap()

@@ -147,16 +147,13 @@ pub(super) fn pairs(scope: &Scope) -> Vec<Finding> {
         })
         .collect();
     for name in home.staged_pairs().unwrap_or_default() {
-        // Without the key of the two, `identity` has said so already.
-        if is_there(&home.staged_key_file(&name)) {
-            let sentence = format!("a replacement of the pair of {name} was cut short");
-            found.push(Finding::warning(CERTIFICATES, "pair_staged", sentence).mended_by(
-                match scope.kind {
-                    HomeKind::Server => Remedy::FinishHome,
-                    HomeKind::Client => Remedy::RenewOwnCertificate,
-                },
-            ));
-        }
+        let sentence = format!("a replacement of the pair of {name} was cut short");
+        found.push(Finding::warning(CERTIFICATES, "pair_staged", sentence).mended_by(
+            match scope.kind {
+                HomeKind::Server => Remedy::FinishHome,
+                HomeKind::Client => Remedy::RenewOwnCertificate,
+            },
+        ));
     }
     if found.is_empty() {
         let sentence = "there is no certificate pair to present";

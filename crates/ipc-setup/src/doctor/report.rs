@@ -123,7 +123,6 @@ fn code_of(error: &HomeError) -> &'static str {
         HomeError::WritableByOthers { .. } => "writable_by_others",
         HomeError::FileMissing { .. } => "file_missing",
         HomeError::CertificateMissing { .. } => "pair_incomplete",
-        HomeError::PairUnfinished { .. } => "pair_unfinished",
         HomeError::SessionKeyShared { .. } => "session_key_shared",
         HomeError::BadKeys { .. } | HomeError::NotUtf8 { .. } => "keys_damaged",
         HomeError::BadCertificate { .. } => "certificate_damaged",
