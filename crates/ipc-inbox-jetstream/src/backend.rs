@@ -113,6 +113,7 @@ async fn start(options: JetStreamOptions) -> Result<Arc<Shared>, JetStreamError>
     let names = Names::of(&options.name);
     let ensured = connection::ensure(&jetstream, &options, &names).await;
     let ack_wait = ensured.map_err(|error| denied.explains(error, &options))?;
+    denied.is_open();
     let mut origin = [0; 8];
     getrandom::fill(&mut origin).map_err(|error| JetStreamError::Thread {
         source: std::io::Error::other(error.to_string()),

@@ -57,17 +57,32 @@ pub(crate) struct Connected {
     pub(crate) denied: Denied,
 }
 
-/// What the NATS server has last denied to the user. It tells so beside the request, which then
-/// gets no answer.
-#[derive(Clone, Default)]
+/// What the NATS server has last denied to the user while the inbox is opened. It tells so beside
+/// the request, which then gets no answer. `None` once the inbox is open.
+#[derive(Clone)]
 pub(crate) struct Denied(Arc<Mutex<Option<String>>>);
 
 impl Denied {
-    fn note(&self, error: &ServerError) {
-        if let ServerError::Other(text) = error
-            && text.to_lowercase().contains("permissions violation")
-        {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+    fn new() -> Self {
+        Denied(Arc::new(Mutex::new(Some(String::new()))))
+    }
+
+    /// Keeps what the server reports, if it explains why an inbox cannot be opened.
+    fn keeps(&self, error: &ServerError) -> bool {
+        match (error, &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+            (ServerError::Other(text), Some(kept)) if is_denial(text) => {
+                kept.clone_from(text);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Reports that the inbox is open. What is denied from now on is logged.
+    pub(crate) fn is_open(&self) {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
+            log::warn!("the NATS server reports: {kept}");
         }
     }
 
@@ -77,7 +92,8 @@ impl Denied {
         error: JetStreamError,
         options: &JetStreamOptions,
     ) -> JetStreamError {
-        match (error, self.0.lock().unwrap_or_else(PoisonError::into_inner).take()) {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (error, kept.filter(|kept| !kept.is_empty())) {
             (JetStreamError::Stream { .. }, Some(reason)) => {
                 JetStreamError::NoRight { servers: options.to_string(), reason }
             }
@@ -86,12 +102,17 @@ impl Denied {
     }
 }
 
+/// Whether a server's error is about a right of the user.
+fn is_denial(text: &str) -> bool {
+    text.to_lowercase().contains("permissions violation")
+}
+
 /// Connects to the first server that answers. From then on the client reconnects by itself, also to
 /// servers of the cluster that the first one names.
 pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, JetStreamError> {
     let servers = || options.to_string();
     let (state, is_connected) = watch::channel(true);
-    let denied = Denied::default();
+    let denied = Denied::new();
     let noted = denied.clone();
     let connect = with_login(options)?
         .name("web-ipc")
@@ -256,10 +277,8 @@ fn note(event: &Event, state: &watch::Sender<bool>, denied: &Denied) {
                 log::warn!("the connection to the NATS server is interrupted");
             }
         }
-        Event::ServerError(error) => {
-            denied.note(error);
-            log::warn!("the NATS server reports: {error}");
-        }
+        Event::ServerError(error) if denied.keeps(error) => {}
+        Event::ServerError(error) => log::warn!("the NATS server reports: {error}"),
         other => log::debug!("the NATS client reports: {other}"),
     }
 }

@@ -305,3 +305,35 @@ impl From<PostgresError> for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_has_the_remedy_of_its_cause() {
+        let remedy = |kind: io::ErrorKind| {
+            let error = PostgresError::File {
+                parameter: "sslrootcert",
+                path: "/x".into(),
+                source: Arc::new(kind.into()),
+            };
+            error.remedy().map(|remedy| remedy.to_string())
+        };
+        assert_eq!(remedy(io::ErrorKind::PermissionDenied).unwrap(), "let this user read it");
+        assert_eq!(remedy(io::ErrorKind::NotFound).unwrap(), "check its path");
+        assert_eq!(remedy(io::ErrorKind::Other), None);
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_is_told_with_the_time_and_the_clocks() {
+        let error = PostgresError::ServerCertificate {
+            url: "postgres://n/d".into(),
+            problem: CertificateProblem::Expired { not_after_secs: Some(0) },
+            authority: None,
+        };
+        assert!(error.to_string().ends_with(" expired at 1970-01-01T00:00:00Z"), "{error}");
+        let remedy = error.remedy().unwrap().to_string();
+        assert_eq!(remedy, "check the clocks of both hosts, then renew it");
+    }
+}

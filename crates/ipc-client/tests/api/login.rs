@@ -148,6 +148,25 @@ fn an_admin_whose_credentials_are_as_they_were_is_refused_at_once() {
 }
 
 #[test]
+fn a_login_that_is_only_checked_is_one_and_keeps_no_session() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), takes_password("right"));
+    let client =
+        |password| place.builder(&fake).credentials("test1", password).build().unwrap().blocking();
+    client("right").check_login().unwrap();
+    assert_eq!((fake.logins().len(), fake.seen().len()), (1, 1));
+    let error = client("wrong").check_login().unwrap_err();
+    assert!(matches!(&error, SendError::BadCredentials { username, .. } if username == "test1"));
+    assert_eq!((fake.logins().len(), fake.seen().len()), (2, 2));
+    assert!(place.kept_sessions().is_empty());
+
+    let fake = Fake::tls(place.tls(), |_| problem(ProblemCode::WrongCertificate, ""));
+    let error = place.client(&fake).check_login().unwrap_err();
+    assert_eq!(error.code(), Some(ProblemCode::WrongCertificate));
+    assert_eq!(fake.seen().len(), 1);
+}
+
+#[test]
 fn credentials_of_its_own_are_never_replaced_by_the_homes() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), takes_password("another"));
