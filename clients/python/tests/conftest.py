@@ -6,6 +6,7 @@ Each test gets a home of its own. Nothing sleeps: a test waits for a line of the
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import re
@@ -169,3 +170,33 @@ def serve(home: Home) -> Iterator[StartServer]:
 @pytest.fixture
 def server(serve: StartServer) -> Server:
     return serve()
+
+
+class Heard(logging.Handler):
+    """What the package logs, at every level."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+        self._heard = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._heard:
+            self.lines.append(f"{record.name}: {record.getMessage()}")
+            self._heard.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._heard:
+            found = self._heard.wait_for(lambda: any(text in line for line in self.lines), WAIT_SECS)
+        assert found, f"nothing logged with {text!r}: {self.lines}"
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    handler, logger = Heard(), logging.getLogger("web_ipc")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -175,7 +175,7 @@ def test_an_enrolled_client_needs_only_its_home(
     made = home.run(
         "--enrol", "--create", "--name", "worker1", "--server", server.address, "--out", str(bundle)
     )
-    code = next(word for word in made.stdout.split() if word.count("-") >= 3)
+    code = next(line for line in made.stderr.splitlines() if line.startswith("Code: ")).split()[1]
     monkeypatch.setenv("WEB_IPC_CODE", code)
     there.run("--enrol", "--accept", str(bundle))
     with Client(there.path) as client:

@@ -258,6 +258,7 @@ class Channel:
                     return
                 self._note(failure)
                 self._engine.next_address(address)
+            log.debug("the channel ended, or none could be opened; another one follows")
             await asyncio.sleep(backoff.next())
 
     def _open(self, address: Address) -> _Connect:
@@ -448,6 +449,7 @@ class _Use:
         channel = self._channel
         refused = [entry for number, entry in channel._in_flight.items() if number >= start]
         self._requests -= sum(entry.call.wait is not None for entry in refused)
+        log.debug("refused from entry %d on: %s", start, code)
         channel._put_back(Refused(503, code, "no room"), start, may_be_there=False)
         self._resume, self._resume_at = start, time.monotonic() + REFUSED_SECS
         elsewhere = code == "unavailable" and len(self._engine.material.addresses) > 1
