@@ -253,6 +253,8 @@ class Channel:
                 is_break = not isinstance(error, InvalidHandshake) or isinstance(
                     error.__cause__, EOFError | OSError
                 )
+                if is_break and isinstance(error, InvalidHandshake):
+                    failure = await self._engine.probe_alert(address) or failure
                 if not is_break or not isinstance(failure, Unreachable):
                     self._all_by_post(str(failure))
                     return

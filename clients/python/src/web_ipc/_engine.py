@@ -50,6 +50,8 @@ ATTEMPT_SECS_MAX = 15.0
 SESSION_MARGIN_SECS = 30.0
 #: How long after a failed look for changes of the home, or a look without one, comes the next.
 LOOK_SECS = 1.0
+#: How long after a change of the home a server may not know it yet.
+CHANGE_SECS = 5.0
 
 _RETRY_STATUSES = frozenset({408, 429, 500, 503})
 
@@ -172,6 +174,7 @@ class Engine:
         self._transport = Transport(source.load(), connections_max)
         self._old_transports: list[Transport] = []
         self._looked_at = time.monotonic()
+        self._changed_at = float("-inf")
         self._address_index = 0
         self._session: Session | None = None
         self._login: asyncio.Task[Session] | None = None
@@ -203,6 +206,7 @@ class Engine:
                 else:
                     self._old_transports.append(self._transport)
                     self._transport = Transport(material, self._connections_max)
+                    self._changed_at = now
                     self._address_index = 0
                     self._session = None  # it was granted to the certificate before
                     log.info("the home has changed; its new files are used")
@@ -217,6 +221,10 @@ class Engine:
         """The next connection goes elsewhere, unless another call has said so already."""
         if self.address() == failed:
             self._address_index += 1
+
+    async def probe_alert(self, address: Address) -> SendError | None:
+        """Whether the server breaks connections for this client's certificate."""
+        return await self._transport.probe_alert(address)
 
     def check_size(self, body: Body) -> None:
         """Refuses what the server would refuse for its length."""
@@ -371,7 +379,12 @@ class Engine:
                 if last.code == "no_reply_in_time" and call.reply_wait() > 0.5:
                     return 0.0  # the server's own limit is shorter than this caller's wait
                 raise self._no_reply(call, str(last.code))
-            if last.status not in _RETRY_STATUSES and last.code != "stale_envelope":
+            # A server follows its home within a second; this client may have been faster.
+            is_ahead = time.monotonic() - self._changed_at < CHANGE_SECS
+            may_pass = last.code == "stale_envelope" or (
+                last.code == "malformed_envelope" and is_ahead
+            )
+            if last.status not in _RETRY_STATUSES and not may_pass:
                 raise call.failed(error)
             if last.code == "stale_envelope" and last.clocks_differ:
                 raise call.failed(error)

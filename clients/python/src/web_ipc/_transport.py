@@ -30,6 +30,8 @@ from .errors import (
 from .home import Address, Material
 
 CONNECT_SECS_MAX = 5.0
+#: How long to listen for an alert after a connection broke.
+PROBE_SECS = 0.5
 #: Rule 7 for a client: how much of an answer is read.
 ANSWER_BYTES_MAX = 128 * 1024
 #: The server closes a connection that was idle for 75 s; a client drops its own before.
@@ -121,6 +123,31 @@ class Transport:
     async def close(self) -> None:
         await self._http.aclose()
 
+    async def probe_alert(self, address: Address) -> SendError | None:
+        """Why the server breaks connections, if it does so for this client's certificate.
+
+        Under TLS 1.3 its alert comes when the client has begun to write, and is lost where the
+        write breaks first. So this connection writes nothing and only listens.
+        """
+        if self.material.tls is None:
+            return None
+        try:
+            async with asyncio.timeout(PROBE_SECS):
+                reader, writer = await asyncio.open_connection(
+                    address.host,
+                    address.port,
+                    ssl=self.material.tls,
+                    server_hostname=self.material.server,
+                )
+                try:
+                    await reader.read(1)
+                finally:
+                    writer.transport.abort()
+        except (OSError, TimeoutError) as error:
+            failure = failure_of(self.material, address, error, in_handshake=True)
+            return None if isinstance(failure, Unreachable) else failure
+        return None
+
     async def post(
         self,
         address: Address,
@@ -159,8 +186,11 @@ class Transport:
             raise NoAnswer(str(address), "the time ran out") from error
         except httpx.TimeoutException as error:
             raise NoAnswer(str(address), "the time ran out") from error
-        except httpx.HTTPError as error:
-            raise failure_of(self.material, address, error, in_handshake=False) from None
+        except (httpx.HTTPError, OSError) as error:  # asyncio lets some of its own through
+            failure = failure_of(self.material, address, error, in_handshake=False)
+            if isinstance(failure, NoAnswer):
+                failure = await self.probe_alert(address) or failure
+            raise failure from None
         return Answer(answer.status_code, answer.headers, bytes(received))
 
 
