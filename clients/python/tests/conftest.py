@@ -68,7 +68,14 @@ def home(
 class Server:
     """A running `web-ipc --serve`."""
 
-    def __init__(self, home: Home, *arguments: str, port: int = 0) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *arguments: str,
+        port: int = 0,
+        reads: threading.Event | None = None,
+    ) -> None:
+        self._reads = reads
         # With --port 0 the program begins at 3000; tests that run side by side pass each other.
         command = [home.program, "--serve", "--home", str(home.path), "--port", str(port)]
         self.process = subprocess.Popen(
@@ -92,6 +99,8 @@ class Server:
 
     def _read_messages(self) -> None:
         assert self.process.stdout is not None
+        if self._reads is not None:
+            self._reads.wait()
         for line in self.process.stdout:
             self.messages.put(json.loads(line))
 
@@ -155,8 +164,8 @@ StartServer = Callable[..., Server]
 def serve(home: Home) -> Iterator[StartServer]:
     servers: list[Server] = []
 
-    def start(*arguments: str, port: int = 0, home: Home = home) -> Server:
-        servers.append(Server(home, *arguments, port=port))
+    def start(*arguments: str, port: int = 0, reads: threading.Event | None = None) -> Server:
+        servers.append(Server(home, *arguments, port=port, reads=reads))
         return servers[-1]
 
     yield start
@@ -164,6 +173,8 @@ def serve(home: Home) -> Iterator[StartServer]:
         if server.process.poll() is None:
             server.thaw()
             server.process.kill()
+        if server._reads is not None:
+            server._reads.set()
         server._end()
 
 

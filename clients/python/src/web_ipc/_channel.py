@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -199,15 +199,15 @@ class Channel:
             address = self._engine.address()
             try:
                 session, _ = await self._engine.session()
-                async with self._open(address) as websocket:
-                    use = _Use(self, self._engine, websocket, session)
-                    try:
-                        await use.run()
-                    finally:
-                        if use.has_answers:
-                            backoff.reset()
-                            logins, failures = 0, 0
-                return
+                websocket = await self._open(address)
+                use = _Use(self, self._engine, websocket, session)
+                try:
+                    await use.run()
+                finally:
+                    if use.has_answers:
+                        backoff.reset()
+                        logins, failures = 0, 0
+                    await websocket.close()
             except ConnectionClosed as closed:
                 code, reason = (
                     (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
@@ -304,7 +304,7 @@ class _Use:
         self._limits = ChannelLimits()
         self.has_answers = False
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Ends with the exception that says why the channel ended."""
         response = self._websocket.response
         limits = ChannelLimits.of(response.headers.get("Web-IPC-Limits") if response else None)
