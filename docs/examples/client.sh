@@ -1,11 +1,13 @@
 #!/bin/sh
-# Sends one JSON object to a web-ipc server with curl and openssl (3 or later) alone; written from docs/protocol.md.
+# Sends one JSON object to a web-ipc server with curl and openssl (3 or later) alone; written from
+# docs/protocol.md.
 #
 # sh client.sh DIR SERVER HOST:PORT '{"test": 1}'
-# DIR is a home. Exit status: 0 the message is in the server's inbox, 1 it is not, or nobody knows, 2 wrong usage.
+# DIR is a home. Exit status: 0 the message is in the server's inbox, 1 it is not, or nobody knows,
+# 2 wrong usage.
 #
-# It shows that it can be done. The keys are seen by other users of this host in the arguments of openssl (ps),
-# and there is one attempt: use another client in earnest.
+# It shows that it can be done. Other users of this host see the keys in the arguments of openssl
+# (ps), and there is one attempt: use another client in earnest.
 set -eu
 export LC_ALL=C
 [ $# -eq 4 ] || { echo "usage: client.sh DIR SERVER HOST:PORT OBJECT" >&2; exit 2; }

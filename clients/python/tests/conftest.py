@@ -198,7 +198,9 @@ class Heard(logging.Handler):
 
     def wait_for(self, text: str) -> None:
         with self._heard:
-            found = self._heard.wait_for(lambda: any(text in line for line in self.lines), WAIT_SECS)
+            found = self._heard.wait_for(
+                lambda: any(text in line for line in self.lines), WAIT_SECS
+            )
         assert found, f"nothing logged with {text!r}: {self.lines}"
 
 

@@ -125,7 +125,9 @@ def test_bad_envelopes_of_the_page(vector: dict[str, Any]) -> None:
     assert isinstance(error.value, StaleEnvelope) == stale
 
 
-@pytest.mark.parametrize("text", ["", "#\n", "no key", "A" * 43, "A" * 42 + "B=", "A" * 43 + "=\n" * 17])
+@pytest.mark.parametrize(
+    "text", ["", "#\n", "no key", "A" * 43, "A" * 42 + "B=", ("A" * 43 + "=\n") * 17]
+)
 def test_what_is_no_key_ring_is_refused_without_its_text(text: str) -> None:
     with pytest.raises(ValueError) as error:
         KeyRing.from_file_text(text)

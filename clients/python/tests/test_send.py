@@ -204,7 +204,9 @@ def test_a_fork_gets_connections_of_its_own(server: Server) -> None:
 
 
 @pytest.mark.parametrize("channel", [False, True])
-def test_a_session_that_ends_is_replaced_by_one_login(home: Home, server: Server, channel: bool) -> None:
+def test_a_session_that_ends_is_replaced_by_one_login(
+    home: Home, server: Server, channel: bool
+) -> None:
     home.run("--users", "--add", "--user", "sensor", "--password", "s3cret-s3cret")
     options = {"username": "sensor", "password": "s3cret-s3cret", "channel": channel}
     with Client(address=server.address, **options) as client:

@@ -76,10 +76,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         python_client::channel_that_ends,
     ),
     ("the tests of the Python package pass against this server", python_package::suite),
-    (
-        "a client in shell, with curl and openssl alone, delivers a message",
-        shell_client::client,
-    ),
+    ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     (
         "certificates, keys and users change under load, and no message is lost or repeated",
         trust::changes_under_load,

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::client_processes::receive;
 use super::Outcome;
+use super::client_processes::receive;
 use crate::driver::{Built, Captured, Sandbox};
 
 /// Messages arrive at a real receiver as they were sent. What is refused ends with 1.

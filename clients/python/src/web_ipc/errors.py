@@ -122,7 +122,8 @@ class Refused(SendError):
 
     def __init__(self, status: int, code: str | None, detail: str) -> None:
         name = code or "without a code"
-        super().__init__(f"the server refused it: {status} {name}" + (f": {detail}" if detail else ""))
+        because = f": {detail}" if detail else ""
+        super().__init__(f"the server refused it: {status} {name}{because}")
         self.status = status
         self.code = code
         self.detail = detail

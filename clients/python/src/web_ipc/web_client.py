@@ -56,7 +56,8 @@ class WebClient:
             self._client.send(msg)
         except SendError as error:
             remedy = f"; {error.remedy}" if error.remedy else ""
-            self.log.error("the message was not sent (%s): %s%s", error.outcome.value, error, remedy)
+            outcome = error.outcome.value
+            self.log.error("the message was not sent (%s): %s%s", outcome, error, remedy)
             return False
         return True
 
