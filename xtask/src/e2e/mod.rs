@@ -17,9 +17,11 @@ mod misuse;
 mod normalize;
 mod pages;
 mod python_client;
+mod python_package;
 mod python_tool;
 mod scenario;
 mod secrets;
+mod shell_client;
 mod trust;
 
 use std::cell::RefCell;
@@ -74,6 +76,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a channel in Python outlives its server and repeats nothing",
         python_client::channel_that_ends,
     ),
+    ("the tests of the Python package pass against this server", python_package::suite),
+    ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     (
         "certificates, keys and users change under load, and no message is lost or repeated",
         trust::changes_under_load,
