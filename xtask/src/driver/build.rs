@@ -51,6 +51,37 @@ pub(crate) fn build_bench(release: bool) -> Result<Built, String> {
     }
 }
 
+/// The folder of programs with all features, below that of the others.
+const WITH_ENGINES: &str = "with-engines";
+
+/// Builds the command with the features for JetStream and PostgreSQL, and the fixtures. They get a
+/// folder of their own, and the folder of the others has the command without these features again,
+/// for who comes later.
+pub(crate) fn build_with_engines(release: bool) -> Result<Built, String> {
+    let (profile, more): (_, &[&str]) = match release {
+        true => ("release", &["--release"]),
+        false => ("debug", &[]),
+    };
+    let plain = [&["build", "-p", "web-ipc-cli"], more].concat();
+    let with_engines = [&plain[..], &["--features", "jetstream,postgres"]].concat();
+    let fixtures = [&["build", "-p", "ipc-fixtures"], more].concat();
+    let mut built = build_with(&[&fixtures, &with_engines], profile)?;
+    let folder = built.folder.join(WITH_ENGINES);
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    for name in ["web-ipc", "fixture-load"] {
+        let to = folder.join(name);
+        // A running program cannot be written to, and another run may use it.
+        let _ = std::fs::remove_file(&to);
+        std::fs::copy(built.folder.join(name), to).map_err(failed)?;
+    }
+    if !release {
+        build_with(&[&plain], profile)?;
+    }
+    built.folder = folder;
+    Ok(built)
+}
+
 fn build_with(commands: &[&[&str]], folder: &str) -> Result<Built, String> {
     for arguments in commands {
         let status =
