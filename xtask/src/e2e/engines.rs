@@ -79,8 +79,8 @@ impl Engines {
     }
 }
 
-/// A certificate for the database, its key, and the certificate of its authority, which a home of no
-/// other use has made.
+/// A certificate for the database, its key, and the certificate of its authority, which a home of
+/// no other use has made.
 #[track_caller]
 fn certify(sandbox: &Sandbox, host: &str) -> [PathBuf; 3] {
     let home = sandbox.folder().join("authority");

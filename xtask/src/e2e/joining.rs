@@ -2,8 +2,8 @@
 //! one is enrolled, starts and takes its place. No line is lost.
 //!
 //! The commands are those of docs/scaling.md alone, as they stand there, and the hosts have the
-//! page's addresses: they are network namespaces. Without root, or without one of the engines, it is
-//! skipped.
+//! page's addresses: they are network namespaces. Without root, or without one of the engines, it
+//! is skipped.
 
 use std::collections::BTreeMap;
 use std::fs;
