@@ -3,9 +3,10 @@
 //!
 //! The command line comes here. A bundle holds what one client needs and nothing that is another's:
 //! no key of the authority, of the server or of another client, and of the envelope keys only those
-//! derived for this name. That of a server has the keys that servers share, and a copy of the users or
-//! the URL of the database that they are in (`node`), and no key of the authority either. Which changes are made in which order, so that a
-//! run that was killed is completed by its repetition, stands at each function.
+//! derived for this name. That of a server has the keys that servers share, and a copy of the users
+//! or the URL of the database that they are in (`node`), and no key of the authority either. Which
+//! changes are made in which order, so that a run that was killed is completed by its repetition,
+//! stands at each function.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

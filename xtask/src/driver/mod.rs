@@ -7,17 +7,19 @@
 mod build;
 mod captured;
 mod figures;
+mod namespaces;
 mod nats;
-#[allow(dead_code, reason = "the scenarios that need it follow")]
 mod postgres;
 mod process;
 mod sandbox;
 
-pub(crate) use self::{nats::Nats, postgres::Postgres};
 pub(crate) use build::{
     Built, build, build_bench, build_release, build_scaling, build_with_engines,
 };
 pub(crate) use captured::{Captured, Finished, PATIENCE};
 pub(crate) use figures::{finish, number, stop};
+pub(crate) use namespaces::{HUB, Namespaces};
+pub(crate) use nats::Nats;
+pub(crate) use postgres::Postgres;
 pub(crate) use process::{Output, Process, Stream};
 pub(crate) use sandbox::{Sandbox, chmod};

@@ -4,13 +4,13 @@
 //! killed and started again with what it had stored.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::channel;
 
 use tempfile::TempDir;
 
 use super::captured::PATIENCE;
-use super::process::{Output, Process};
+use super::process::{Output, Process, run_by};
 
 /// What nats-server logs with its address, and when it serves.
 const LISTENING: &str = "Listening for client connections on ";
@@ -19,6 +19,8 @@ const READY: &str = "Server is ready";
 /// A NATS server. It is killed, and its files are removed, when this is dropped.
 pub(crate) struct Nats {
     program: PathBuf,
+    /// What runs it elsewhere, as `ip netns exec NAME`.
+    runner: Vec<String>,
     host: String,
     /// 0 until the first start has chosen one.
     port: u16,
@@ -35,12 +37,18 @@ impl Nats {
 
     /// Starts one on a free port of `host`, with further arguments.
     pub(crate) fn start(host: &str, more: &[&str]) -> Result<Self, String> {
+        Self::start_by(&[], host, more)
+    }
+
+    /// Starts one with another command, as `ip netns exec NAME`.
+    pub(crate) fn start_by(runner: &[&str], host: &str, more: &[&str]) -> Result<Self, String> {
         let program = program().ok_or("nats-server is not installed")?;
         let folder = tempfile::Builder::new().prefix("web-ipc-nats-").tempdir();
         let folder = folder.map_err(|error| format!("no temporary directory: {error}"))?;
-        let more = more.iter().map(|one| (*one).to_owned()).collect();
+        let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+        let (runner, more) = (owned(runner), owned(more));
         let mut nats =
-            Self { program, host: host.to_owned(), port: 0, more, folder, process: None };
+            Self { program, runner, host: host.to_owned(), port: 0, more, folder, process: None };
         nats.run()?;
         Ok(nats)
     }
@@ -59,8 +67,9 @@ impl Nats {
     pub(crate) fn run(&mut self) -> Result<(), String> {
         // nats-server takes -1 for any free port.
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
-        let mut command = Command::new(&self.program);
+        let mut command = run_by(&self.runner, &self.program);
         command.args(["-a", &self.host, "-p", &port, "-js", "-sd"]).arg(self.folder.path());
+        // What comes later wins.
         command.args(&self.more).stdout(Stdio::null()).stderr(Stdio::piped());
         let (sender, lines) = channel();
         let process = Process::start(command, "", move |output| {

@@ -8,8 +8,14 @@ use std::io::{BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 use super::build::Built;
+use super::captured::PATIENCE;
+use super::process::run_by;
+
+/// PostgreSQL's own port.
+const PORT: &str = "5432";
 
 /// The script, in the workspace.
 const SCRIPT: &str = "crates/ipc-store-postgres/tests/cluster.sh";
@@ -32,8 +38,9 @@ impl Postgres {
     }
 
     /// Starts one that listens on a Unix socket alone, where everybody is trusted.
+    #[cfg(test)]
     pub(crate) fn start(built: &Built) -> Result<Self, String> {
-        Self::start_with(built, None, &[])
+        Self::start_with(built, &[], None, &[])
     }
 
     /// Starts one that also listens on a free port of `host`, with TLS and passwords
@@ -49,16 +56,31 @@ impl Postgres {
         let port = port.to_string();
         let shown = |path: &Path| path.to_string_lossy().into_owned();
         let arguments = [port.as_str(), &shown(certificate), &shown(key), host];
-        Self::start_with(built, Some(format!("{host}:{port}")), &arguments)
+        Self::start_with(built, &[], Some(format!("{host}:{port}")), &arguments)
+    }
+
+    /// The same with another command, as `ip netns exec NAME`, and on PostgreSQL's own port.
+    pub(crate) fn start_by(
+        built: &Built,
+        runner: &[&str],
+        host: &str,
+        certificate: &Path,
+        key: &Path,
+    ) -> Result<Self, String> {
+        let shown = |path: &Path| path.to_string_lossy().into_owned();
+        let arguments = [PORT, &shown(certificate), &shown(key), host];
+        Self::start_with(built, runner, Some(format!("{host}:{PORT}")), &arguments)
     }
 
     fn start_with(
         built: &Built,
+        runner: &[&str],
         address: Option<String>,
         arguments: &[&str],
     ) -> Result<Self, String> {
         let programs = programs().ok_or("PostgreSQL is not installed")?;
-        let mut script = Command::new("sh")
+        let runner: Vec<String> = runner.iter().map(|one| (*one).to_owned()).collect();
+        let mut script = run_by(&runner, Path::new("sh"))
             .arg(built.workspace.join(SCRIPT))
             .arg(&programs)
             .args(arguments)
@@ -80,10 +102,9 @@ impl Postgres {
         self.address.as_deref()
     }
 
-    /// The URL of a database over the Unix socket, as the superuser.
-    pub(crate) fn socket_url(&self, database: &str) -> String {
-        let socket = self.socket_folder.to_string_lossy().replace('/', "%2F");
-        format!("postgres://postgres@{socket}/{database}")
+    fn port(&self) -> &str {
+        let port = self.address.as_deref().and_then(|address| address.rsplit(':').next());
+        port.unwrap_or(PORT)
     }
 
     /// Runs SQL as the superuser.
@@ -91,7 +112,7 @@ impl Postgres {
         let output = Command::new(self.programs.join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"])
             .arg(&self.socket_folder)
-            .args(["-d", database, "-c", sql])
+            .args(["-p", self.port(), "-d", database, "-c", sql])
             .output()
             .map_err(|error| format!("psql does not start: {error}"))?;
         match output.status.success() {
@@ -105,7 +126,19 @@ impl Postgres {
         self.told("start")
     }
 
+    /// Starts it again after a kill, when what it left running has ended.
+    pub(crate) fn run_soon(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.run() {
+                Err(_) if Instant::now() < deadline => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Stops it as an operator does, in which connections are closed.
+    #[cfg(test)]
     pub(crate) fn stop(&mut self) -> Result<(), String> {
         self.told("stop")
     }
@@ -169,11 +202,9 @@ mod tests {
         postgres.run().unwrap();
         assert_eq!(postgres.sql("postgres", "SELECT n FROM t").unwrap(), "7\n");
         postgres.kill().unwrap();
-        // After a kill it may take a moment until its socket is free.
-        while postgres.run().is_err() {}
+        postgres.run_soon().unwrap();
         assert_eq!(postgres.sql("postgres", "SELECT n FROM t").unwrap(), "7\n");
         let folder = postgres.socket_folder.clone();
-        assert!(postgres.socket_url("x").ends_with("/x"));
         drop(postgres);
         assert!(!folder.exists());
     }

@@ -5,6 +5,7 @@
 //! each line on a thread of its own.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
@@ -116,6 +117,18 @@ impl Drop for Process {
         // Both fail if the process was waited for already, and need do nothing then.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A command for a program that another one starts, as `ip netns exec NAME`.
+pub(super) fn run_by(runner: &[String], program: &Path) -> Command {
+    match runner {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
     }
 }
 

@@ -10,15 +10,18 @@ mod client_processes;
 mod cluster_runs;
 mod console_blocks;
 mod crash_runs;
+mod engines;
 mod expect;
 mod flood;
 mod init;
+mod joining;
 mod misuse;
 mod normalize;
 mod pages;
 mod python_client;
 mod python_package;
 mod python_tool;
+mod scaling;
 mod scenario;
 mod secrets;
 mod shell_client;
@@ -85,6 +88,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "a further server is enrolled, takes the sessions of the first, and follows it",
         trust::a_further_server,
+    ),
+    (
+        "every command of docs/scaling.md prints what the page says, from one server to three",
+        scaling::page,
+    ),
+    (
+        "of servers on hosts of their own one is killed and another joins, by the page's commands",
+        joining::killed_and_joined,
     ),
     ("kills under load lose no acknowledged message and repeat none", crash_runs::kills),
     (

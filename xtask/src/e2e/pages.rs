@@ -24,13 +24,13 @@ const HOME_SHOWN: &str = "/home/ada";
 const PORT_SHOWN: &str = "3000";
 
 /// The option of the command that asks for the code of a bundle.
-const ACCEPT: &str = "--accept";
+pub(super) const ACCEPT: &str = "--accept";
 
 /// The line in which a page shows that it asks.
-const CODE_PROMPT: &str = "Code:\n";
+pub(super) const CODE_PROMPT: &str = "Code:\n";
 
 /// Where a script puts the code.
-const CODE_VARIABLE: &str = "WEB_IPC_CODE";
+pub(super) const CODE_VARIABLE: &str = "WEB_IPC_CODE";
 
 /// What a page's command is to this run.
 #[derive(Debug, PartialEq)]
@@ -79,6 +79,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("scripts/prerequisites.sh", "the automatic build"),
 ];
 
+/// Pages whose commands need engines, and are run by a scenario of their own.
+const WITH_ENGINES: &[&str] = &["scaling.md"];
+
 /// Runs README.md, which must exist and show a command.
 pub(super) fn readme(built: &Built) -> Outcome {
     let ran = run_page(built, &built.workspace.join("README.md"));
@@ -93,6 +96,7 @@ pub(super) fn docs(built: &Built) -> Outcome {
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("an entry can be read").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .filter(|path| !WITH_ENGINES.iter().any(|name| path.ends_with(name)))
         .collect();
     pages.sort();
     for page in pages {
@@ -192,12 +196,12 @@ impl ShownServer {
 }
 
 /// Replaces this run's home directory in a text by that of the user on the pages.
-fn in_adas_home(text: &str, folder: &Path) -> String {
+pub(super) fn in_adas_home(text: &str, folder: &Path) -> String {
     text.replace(&*folder.to_string_lossy(), HOME_SHOWN)
 }
 
 /// A port on which no process listens.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the system has a free port");
     listener.local_addr().expect("a listener has an address").port()
 }
@@ -220,7 +224,7 @@ fn runs_beside_a_server(command: &str) -> bool {
     is_client || !has_word(command, "web-ipc")
 }
 
-fn has_word(command: &str, word: &str) -> bool {
+pub(super) fn has_word(command: &str, word: &str) -> bool {
     command.split(' ').any(|other| other == word)
 }
 
@@ -244,13 +248,13 @@ fn with_key_ids(text: &str, key_ids: &[(String, String)]) -> String {
 }
 
 /// The code of a bundle, which the reader of a page types in for a later command.
-fn shown_code(output: &str) -> Option<String> {
+pub(super) fn shown_code(output: &str) -> Option<String> {
     output.lines().find_map(|line| line.strip_prefix("Code: ")).map(str::to_owned)
 }
 
 /// The command as a reader's shell runs it: `web-ipc` is on the path, and no variable of web-ipc is
 /// set.
-fn shell(sandbox: &Sandbox, built: &Built, command: &str) -> Command {
+pub(super) fn shell(sandbox: &Sandbox, built: &Built, command: &str) -> Command {
     let mut shell = sandbox.program(Path::new("sh"));
     let mut path = built.folder.clone().into_os_string();
     if let Some(rest) = std::env::var_os("PATH") {
