@@ -327,6 +327,12 @@ impl<'a> Run<'a> {
     fn fail(&mut self, fault: Fault) -> Result<(), String> {
         match fault {
             Fault::Kill(Victim::Server(place)) => {
+                // Then the servers have most in hand.
+                let many = (0..KINDS.len()).max_by_key(|place| KINDS[*place].each);
+                if let Some(client) = many {
+                    let answers = self.clients[client].answers;
+                    self.until("an answer", |run| run.clients[client].answers > answers)?;
+                }
                 let Some(mut process) = self.servers[place].process.take() else {
                     return Err(format!("server {place} is not running"));
                 };
