@@ -49,7 +49,7 @@ impl Kind {
     }
 
     /// The `from` of the message with this number.
-    pub(super) fn from_word(self, number: u64) -> String {
+    pub(super) fn sender(self, number: u64) -> String {
         match self.tasks {
             1 => self.name.to_owned(),
             tasks => format!("{}.{}", self.name, number % tasks),
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_client_is_found_by_what_its_messages_have_in_from() {
         for kind in KINDS {
-            assert_eq!(Kind::of(&kind.from_word(7)), Some(kind));
+            assert_eq!(Kind::of(&kind.sender(7)), Some(kind));
         }
         assert_eq!(Kind::of("nobody.1"), None);
     }

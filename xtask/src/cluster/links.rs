@@ -32,29 +32,29 @@ impl fmt::Display for Link {
 pub(super) struct Links(Vec<(Link, Proxy)>);
 
 impl Links {
-    /// Starts a proxy for each link. `port` names the port of a link's second process. A pair of
-    /// NATS servers has two, since either may connect to the other.
+    /// Starts a proxy for each link. A NATS server has a port for clients and one for routes. A
+    /// pair of them has two proxies, since either may connect to the other.
     pub(super) fn start(
-        (clients, servers, nats): (usize, usize, usize),
+        clients: usize,
         server_ports: &[u16],
         nats_ports: &[(u16, u16)],
         postgres_port: u16,
     ) -> Result<Self, String> {
         let mut links = Links(Vec::new());
-        for server in 0..servers {
+        for (server, port) in server_ports.iter().enumerate() {
             for client in 0..clients {
-                links.add(Link::ClientServer(client, server), server_ports[server])?;
+                links.add(Link::ClientServer(client, server), *port)?;
             }
             for (number, (port, _)) in nats_ports.iter().enumerate() {
                 links.add(Link::ServerNats(server, number), *port)?;
             }
             links.add(Link::ServerPostgres(server), postgres_port)?;
         }
-        for one in 0..nats {
-            for other in one + 1..nats {
+        for (one, (_, port)) in nats_ports.iter().enumerate() {
+            for (other, (_, other_port)) in nats_ports.iter().enumerate().skip(one + 1) {
                 // The first of the two is the way to the second server.
-                links.add(Link::Routes(one, other), nats_ports[other].1)?;
-                links.add(Link::Routes(one, other), nats_ports[one].1)?;
+                links.add(Link::Routes(one, other), *other_port)?;
+                links.add(Link::Routes(one, other), *port)?;
             }
         }
         Ok(links)
@@ -122,11 +122,9 @@ mod tests {
         let (servers, routes) = ([listener(), listener()], [listener(), listener()]);
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         let nats = [(1, port(&routes[0])), (1, port(&routes[1]))];
-        let links =
-            Links::start((1, 2, 2), &[port(&servers[0]), port(&servers[1])], &nats, 1).unwrap();
-        for server in 0..2 {
-            let address = links.address(Link::ClientServer(0, server));
-            assert!(leads_to(&address, &servers[server]));
+        let links = Links::start(1, &[port(&servers[0]), port(&servers[1])], &nats, 1).unwrap();
+        for (number, server) in servers.iter().enumerate() {
+            assert!(leads_to(&links.address(Link::ClientServer(0, number)), server));
         }
         assert!(leads_to(&links.route(0, 1), &routes[1]));
         assert!(leads_to(&links.route(1, 0), &routes[0]));

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -60,8 +60,10 @@ impl NatsClient {
         }
         self.write(text.as_bytes())?;
         let mut answers: Vec<Option<Value>> = vec![None; self.next - first];
+        let mut until = Instant::now() + ANSWER_WITHIN;
         while answers.iter().any(Option::is_none) {
-            let (number, payload) = self.message()?;
+            let (number, payload) = self.message(until)?;
+            until = Instant::now() + ANSWER_WITHIN;
             // An answer to a request that was given up comes late.
             if let Some(place) = number.checked_sub(first).and_then(|place| answers.get_mut(place))
             {
@@ -72,8 +74,12 @@ impl NatsClient {
     }
 
     /// Reads the next message: the number of its request, and its payload.
-    fn message(&mut self) -> Result<(usize, Value), String> {
+    fn message(&mut self, until: Instant) -> Result<(usize, Value), String> {
         loop {
+            // The server's pings are no answer.
+            if Instant::now() >= until {
+                return Err("NATS does not answer".to_owned());
+            }
             let line = self.line()?;
             let words: Vec<&str> = line.split(' ').collect();
             let (subject, header_bytes, bytes) = match words[..] {
@@ -177,6 +183,14 @@ mod tests {
         );
         let payloads = ["a", "b"].map(str::to_owned).into_iter();
         assert_eq!(client.ask_all("s", payloads).unwrap(), [Value::from(5), Value::from(7)]);
+    }
+
+    #[test]
+    fn pings_are_no_answer() {
+        let pings: String = "PING\r\n".repeat(100_000);
+        let mut client = answering(pings.leak());
+        let late = Instant::now();
+        assert!(client.message(late).unwrap_err().contains("does not answer"));
     }
 
     #[test]

@@ -106,8 +106,7 @@ impl<'a> Run<'a> {
         };
         let (server_ports, postgres_port) = (ports(SERVERS)?, faults::free_port()?);
         let nats_ports: Vec<(u16, u16)> = ports(NATS)?.into_iter().zip(ports(NATS)?).collect();
-        let links =
-            Links::start((KINDS.len(), SERVERS, NATS), &server_ports, &nats_ports, postgres_port)?;
+        let links = Links::start(KINDS.len(), &server_ports, &nats_ports, postgres_port)?;
         let postgres = Postgres::start(&built.workspace, &programs.postgres, postgres_port)?;
         let routes = (0..NATS).map(|from| {
             let others = (0..NATS).filter(|to| *to != from);
@@ -261,7 +260,7 @@ impl<'a> Run<'a> {
             };
         };
         self.clients[place].answers += 1;
-        let from = kind.from_word(answer.number);
+        let from = kind.sender(answer.number);
         self.ledger.acknowledge(&from, answer.number, answer.has_reply);
         let (time, round) = (Duration::from_millis(answer.millis), &self.round);
         self.wait = self.wait.max(time);
@@ -327,6 +326,12 @@ impl<'a> Run<'a> {
     fn fail(&mut self, fault: Fault) -> Result<(), String> {
         match fault {
             Fault::Kill(Victim::Server(place)) => {
+                // Then the servers have most in hand.
+                let many = (0..KINDS.len()).max_by_key(|place| KINDS[*place].each);
+                if let Some(client) = many {
+                    let answers = self.clients[client].answers;
+                    self.until("an answer", |run| run.clients[client].answers > answers)?;
+                }
                 let Some(mut process) = self.servers[place].process.take() else {
                     return Err(format!("server {place} is not running"));
                 };

@@ -22,8 +22,8 @@ pub(super) fn faults(_: &Built) -> Outcome {
 /// Messages in inboxes in memory die with their server. `cluster` must report these as lost, or its
 /// other verdicts would prove nothing.
 pub(super) fn memory_is_caught(_: &Built) -> Outcome {
-    // With this seed the first faults kill a server.
-    let options = Options { inbox: InboxKind::Memory, seed: KILLS_A_SERVER, ..Options::new(1) };
+    let seed = cluster::seed_that_kills_a_server();
+    let options = Options { inbox: InboxKind::Memory, seed, ..Options::new(1) };
     match run(&options) {
         Judged::Skipped(why) => return Outcome::Skipped(why),
         Judged::Verdict(verdict) => {
@@ -33,9 +33,6 @@ pub(super) fn memory_is_caught(_: &Built) -> Outcome {
     }
     Outcome::Passed
 }
-
-/// A seed whose first fault kills a server.
-const KILLS_A_SERVER: u64 = 1;
 
 #[track_caller]
 fn run(options: &Options) -> Judged {

@@ -65,7 +65,12 @@ impl Engine {
             }
         }
         if let Some(left) = first_end {
-            state.pause(&error.error, retry_after, left, now);
+            // Each of several servers is asked as rarely as if it were the only one.
+            let servers = match is_of_one_server(&error.error) {
+                true => self.exchange.http().connector().address_count(),
+                false => 1,
+            };
+            state.pause(&error.error, retry_after, left, servers, now);
         }
     }
 
@@ -119,16 +124,7 @@ impl Engine {
 
     /// After these failures the next connection goes to the next address.
     pub(super) fn leave_address(&self, error: &SendError) {
-        if matches!(error, SendError::NoAnswer { .. } | SendError::Unreachable { .. })
-            || matches!(
-                error.code(),
-                Some(
-                    ProblemCode::ShuttingDown
-                        | ProblemCode::Unavailable
-                        | ProblemCode::InternalError
-                )
-            )
-        {
+        if matches!(error, SendError::Unreachable { .. }) || is_of_one_server(error) {
             self.exchange.http().connector().go_to_next();
         }
     }
@@ -148,6 +144,16 @@ impl Engine {
         }
         self.refuse(state, chunks, &error.error, false, epoch);
     }
+}
+
+/// Whether another server may do what this one did not.
+fn is_of_one_server(error: &SendError) -> bool {
+    let code = error.code();
+    matches!(error, SendError::NoAnswer { .. })
+        || matches!(
+            code,
+            Some(ProblemCode::ShuttingDown | ProblemCode::Unavailable | ProblemCode::InternalError)
+        )
 }
 
 /// A failure of the login that says nothing about the message: the server had just refused to take

@@ -204,19 +204,20 @@ impl State {
         self.requests = self.in_flight.iter().filter(|chunk| chunk.call.is_request()).count();
     }
 
-    /// Starts a pause before the next attempt.
+    /// Starts a pause before the next attempt, which goes to one of so many servers.
     pub(super) fn pause(
         &mut self,
         error: &SendError,
         retry_after: Option<Duration>,
         left: Duration,
+        servers: u32,
         now: Instant,
     ) {
         // Without random numbers the pause has no jitter. The next seal reports the error.
         let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
         // A call without time left ends by itself. The others continue.
         let pause = self.backoff.next(None, left.max(LAST_CHANCE), random).unwrap_or_default();
-        let pause = pause.max(retry_after.unwrap_or_default());
+        let pause = pause.max(retry_after.unwrap_or_default()) / servers.max(1);
         log::log!(
             self.retries.level(now),
             "sending again in {} ms, giving up in {}: {}",

@@ -192,6 +192,11 @@ impl LocalConnector {
         addresses.join(", ")
     }
 
+    /// How many addresses there are.
+    pub(crate) fn address_count(&self) -> u32 {
+        u32::try_from(self.connector.addresses.len()).unwrap_or(u32::MAX)
+    }
+
     /// Whether there is another address than the current one.
     pub(crate) fn has_others(&self) -> bool {
         self.connector.addresses.len() > 1

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::channel::{client, each, fake, local};
 use crate::fake::{
-    Answer, Fake, Opening, TOKEN, grant, problem, replied, success, took, with_session,
+    Answer, Fake, Opening, TOKEN, counted, grant, problem, replied, success, took, with_session,
 };
 use crate::fixture::{Place, built, now_secs, ring};
 use crate::gate::teller;
@@ -569,6 +569,29 @@ fn one_of_two_servers_that_does_not_answer_a_post_is_left_within_seconds() {
         client.send(&json!({"n": 1})).await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), 5);
         assert_eq!(first.messages(), second.messages());
+    });
+}
+
+#[test]
+fn each_of_two_servers_that_cannot_store_messages_is_asked_as_rarely_as_it_says() {
+    paused(async {
+        let place = Place::new();
+        let opens = |_| Opening::Answer(Answer::Hang);
+        let refuses_twice = || {
+            counted(|seen, number| match number {
+                0 | 1 => problem(ProblemCode::Unavailable, "Retry-After: 1\r\n"),
+                _ => took(seen),
+            })
+        };
+        let first = Fake::with_channels_here(place.tls(), refuses_twice(), opens);
+        let second = Fake::with_channels_here(place.tls(), refuses_twice(), opens);
+        let addresses = [first.address().to_string(), second.address().to_string()];
+        let builder = Client::builder(&place.home).server("localhost", addresses);
+        let client = builder.channel(false).keep_session(false).build_local().unwrap();
+        let begun = tokio::time::Instant::now();
+        client.send(&json!({"n": 1})).await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 2, "four pauses of half a second");
+        assert_eq!((first.messages().len(), second.messages().len()), (3, 2));
     });
 }
 
