@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -29,6 +31,8 @@ struct Outgoing {
     index: usize,
     key: Key,
     known: Known,
+    /// The id under which the NATS server knows it.
+    id: String,
     publish: PublishMessage,
 }
 
@@ -109,10 +113,11 @@ fn compared(before: BodyHash, now: BodyHash) -> Outcome {
 
 fn outgoing(shared: &Shared, index: usize, key: Key, known: Known, message: Message) -> Outgoing {
     let meta = Meta::of(&message, known.hash, &shared.origin);
-    let headers = meta.headers(&wire::message_id(&message.user, message.id));
+    let id = wire::message_id(&message.user, message.id);
+    let headers = meta.headers(&id);
     let body = Bytes::from(String::from(message.body));
     let publish = PublishMessage::build().payload(body).headers(headers);
-    Outgoing { index, key, known, publish }
+    Outgoing { index, key, known, id, publish }
 }
 
 /// Takes places for `count` messages, as many as there are. Waits only for the first.
@@ -143,15 +148,15 @@ async fn publish_all(shared: &Arc<Shared>, messages: Vec<Outgoing>) -> Vec<Outco
     let count = messages.len();
     let mut places = Places { shared, count, stored: 0 };
     let mut sent = Vec::with_capacity(count);
-    for Outgoing { key, known, publish, .. } in messages {
+    for Outgoing { key, known, id, publish, .. } in messages {
         let again = publish.clone();
         let answer = shared.jetstream.send_publish(shared.names.messages.clone(), publish).await;
-        sent.push((key, known, again, answer));
+        sent.push((key, known, id, again, answer));
     }
     // All were sent by now, so they share one deadline.
     let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
     let mut outcomes = Vec::with_capacity(count);
-    for (key, known, again, answer) in sent {
+    for (key, known, id, again, answer) in sent {
         let acked = match answer {
             Ok(acked) => tokio::select! {
                 biased;
@@ -170,7 +175,7 @@ async fn publish_all(shared: &Arc<Shared>, messages: Vec<Outgoing>) -> Vec<Outco
                 shared.local.accepted(sequence);
                 Ok(Put::Accepted)
             }
-            Ok(PublishAck { sequence, .. }) => duplicate(shared, sequence, known, again).await,
+            Ok(PublishAck { sequence, .. }) => duplicate(shared, sequence, &id, known, again).await,
             Err(error) => Err(refused(shared, &error)),
         };
         if outcome.is_ok() {
@@ -198,6 +203,7 @@ impl Drop for Places<'_> {
 async fn duplicate(
     shared: &Shared,
     mut sequence: u64,
+    id: &str,
     known: Known,
     again: PublishMessage,
 ) -> Outcome {
@@ -231,6 +237,10 @@ async fn duplicate(
         Err(_) => return Err(PutError::Unavailable),
     };
     match stream.get_raw_message(sequence).await {
+        // The number is that of another message, or of none: servers that have lost their leader
+        // may know an id whose message was never stored on most of them. The message may or may
+        // not come to be there, so the sender asks again.
+        Ok(stored) if !is_of(&stored.headers, id) => Err(PutError::Unknown),
         Ok(stored) => {
             let meta = Meta::of_headers(Some(&stored.headers));
             match meta.and_then(|meta| meta.hash()) {
@@ -239,10 +249,14 @@ async fn duplicate(
                 None => Ok(Put::Duplicate),
             }
         }
-        // Somebody has removed it from the stream.
-        Err(error) if is_missing(&error) => Ok(Put::Duplicate),
+        Err(error) if is_missing(&error) => Err(PutError::Unknown),
         Err(_) => Err(PutError::Unavailable),
     }
+}
+
+/// Whether a stored message has this id.
+fn is_of(headers: &HeaderMap, id: &str) -> bool {
+    headers.get(NATS_MESSAGE_ID).is_some_and(|stored| stored.as_str() == id)
 }
 
 fn is_missing(error: &async_nats::jetstream::stream::RawMessageError) -> bool {

@@ -38,7 +38,6 @@ impl Postgres {
     }
 
     /// Starts one that listens on a Unix socket alone, where everybody is trusted.
-    #[cfg(test)]
     pub(crate) fn start(built: &Built) -> Result<Self, String> {
         Self::start_with(built, &[], None, &[])
     }
@@ -100,6 +99,12 @@ impl Postgres {
     /// `HOST:PORT`, of one that listens on more than a socket.
     pub(crate) fn address(&self) -> Option<&str> {
         self.address.as_deref()
+    }
+
+    /// The URL of a database over the Unix socket, as the superuser.
+    pub(crate) fn socket_url(&self, database: &str) -> String {
+        let socket = self.socket_folder.to_string_lossy().replace('/', "%2F");
+        format!("postgres://postgres@{socket}/{database}")
     }
 
     fn port(&self) -> &str {
