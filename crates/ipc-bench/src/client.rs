@@ -50,8 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// Sends with one sender for all tasks: as fast as answers come, or so many messages a second, evenly
-/// spread.
+/// Sends with one sender for all tasks: as fast as answers come, or so many messages a second,
+/// evenly spread.
 async fn warm(
     factory: &SenderFactory,
     in_flight: usize,

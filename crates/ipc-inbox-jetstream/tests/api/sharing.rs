@@ -55,6 +55,22 @@ async fn each_message_goes_to_one_server_and_both_know_its_id() {
 
 #[tokio::test]
 #[cfg_attr(no_nats_server, ignore = "nats-server is not installed")]
+async fn an_id_that_the_nats_server_knows_without_its_message_is_no_duplicate() {
+    let name = nats::name();
+    let options = nats::shared().options(&name);
+    let (one, other) = (open(options.clone()).await, open(options).await);
+    assert_eq!(one.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    one.recv().await.unwrap().ack().await.unwrap();
+    let address = format!("127.0.0.1:{}", nats::shared().port());
+    let jetstream = async_nats::jetstream::new(async_nats::connect(address).await.unwrap());
+    let stream = jetstream.get_stream(&name).await.unwrap();
+    stream.delete_message(1).await.unwrap();
+    assert_eq!(other.put(message(1, "{}"), NO_WAIT).await, Err(PutError::Unknown));
+    assert_eq!(other.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+}
+
+#[tokio::test]
+#[cfg_attr(no_nats_server, ignore = "nats-server is not installed")]
 async fn a_reply_reaches_the_server_that_waits_and_every_server_that_is_asked() {
     let (one, other) = two().await;
     let third = open(nats::shared().options(&nats::name())).await;
