@@ -40,6 +40,7 @@ Tasks:
                  kills processes and cuts links of three web-ipc servers, three NATS servers and PostgreSQL under load,
                  and looks for lost, doubled and late messages; needs nats-server and postgresql:
                  --rounds N (20), --seed S (random, and printed), --inbox jetstream|memory (jetstream),
+                 --faults all|without-nats (all),
                  --debug: with a debug build, which is quicker to build
   bench [OPTION...]
                  measures a release build, and compares it with the same HTTP and TLS libraries alone:

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::links::Link;
+use super::options::FaultSet;
 use crate::faults::{Cut, Random};
 
 /// A process that may be killed.
@@ -40,15 +41,19 @@ impl fmt::Display for Fault {
 /// How many kinds of faults there are.
 const KINDS: usize = 8;
 
+/// The kinds that concern no NATS server.
+const WITHOUT_NATS: [usize; 4] = [0, 3, 4, 7];
+
 /// Draws faults. Of so many in a row as there are kinds, each kind is one.
 pub(super) struct Faults {
     random: Random,
+    set: FaultSet,
     left: Vec<usize>,
 }
 
 impl Faults {
-    pub(super) fn new(seed: u64) -> Self {
-        Faults { random: Random::new(seed), left: Vec::new() }
+    pub(super) fn new(seed: u64, set: FaultSet) -> Self {
+        Faults { random: Random::new(seed), set, left: Vec::new() }
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -58,7 +63,10 @@ impl Faults {
     /// The next fault, among so many clients, servers and NATS servers.
     pub(super) fn draw(&mut self, clients: usize, servers: usize, nats: usize) -> Fault {
         if self.left.is_empty() {
-            self.left = (0..KINDS).collect();
+            self.left = match self.set {
+                FaultSet::All => (0..KINDS).collect(),
+                FaultSet::WithoutNats => WITHOUT_NATS.to_vec(),
+            };
         }
         let place = self.below(self.left.len());
         let kind = self.left.swap_remove(place);
@@ -87,7 +95,7 @@ mod tests {
     #[test]
     fn eight_rounds_have_each_kind_and_a_seed_repeats_them() {
         let drawn = |seed| {
-            let mut faults = Faults::new(seed);
+            let mut faults = Faults::new(seed, FaultSet::All);
             (0..400).map(|_| faults.draw(4, 3, 3)).collect::<Vec<_>>()
         };
         let faults = drawn(7);
@@ -102,5 +110,18 @@ mod tests {
         }
         let is_wrong = |fault: &Fault| matches!(fault, Fault::Cut(Link::Routes(one, other), _) if one >= other);
         assert!(!faults.iter().any(is_wrong));
+    }
+
+    #[test]
+    fn without_nats_no_fault_concerns_it() {
+        let mut faults = Faults::new(7, FaultSet::WithoutNats);
+        for fault in (0..100).map(|_| faults.draw(4, 3, 3)) {
+            let concerns_nats = matches!(
+                fault,
+                Fault::Kill(Victim::Nats(_) | Victim::Leader)
+                    | Fault::Cut(Link::ServerNats(..) | Link::Routes(..), _)
+            );
+            assert!(!concerns_nats, "{fault}");
+        }
     }
 }

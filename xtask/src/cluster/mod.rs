@@ -18,7 +18,7 @@ mod rounds;
 mod servers;
 mod verdict;
 
-pub(crate) use options::{InboxKind, Options};
+pub(crate) use options::{FaultSet, InboxKind, Options};
 pub(crate) use verdict::Verdict;
 
 use crate::driver::{Sandbox, build_with_engines};
@@ -73,7 +73,7 @@ pub(crate) fn run_alone(options: &Options) -> bool {
 
 /// A seed whose first fault kills the server with which the client begins that sends most.
 pub(crate) fn seed_that_kills_a_server() -> u64 {
-    let first = |seed| fault::Faults::new(seed).draw(clients::KINDS.len(), 3, 3);
+    let first = |seed| fault::Faults::new(seed, FaultSet::All).draw(clients::KINDS.len(), 3, 3);
     let is_it = |seed: &u64| first(*seed) == fault::Fault::Kill(fault::Victim::Server(1));
     (1..).find(is_it).unwrap_or_default()
 }

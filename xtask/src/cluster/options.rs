@@ -3,7 +3,7 @@
 //! `main` comes here with the words after the task's name, and the end-to-end scenarios with their
 //! own options.
 
-use crate::faults;
+use crate::faults::fresh_seed;
 
 /// Where the servers keep accepted messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,31 @@ impl InboxKind {
     }
 }
 
+/// Which faults are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultSet {
+    All,
+    /// Those that leave the NATS servers, and their connections, alone.
+    WithoutNats,
+}
+
+impl FaultSet {
+    /// The word on the command line.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            FaultSet::All => "all",
+            FaultSet::WithoutNats => "without-nats",
+        }
+    }
+}
+
 /// The options of the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) rounds: u32,
     pub(crate) seed: u64,
     pub(crate) inbox: InboxKind,
+    pub(crate) faults: FaultSet,
     /// Whether a debug build is used, which is quicker to build.
     pub(crate) is_debug: bool,
 }
@@ -38,8 +57,9 @@ pub(crate) struct Options {
 impl Options {
     /// Options for `rounds` rounds, with a random seed.
     pub(crate) fn new(rounds: u32) -> Self {
-        let seed = faults::fresh_seed();
-        Options { rounds, seed, inbox: InboxKind::JetStream, is_debug: false }
+        let seed = fresh_seed();
+        let (inbox, faults) = (InboxKind::JetStream, FaultSet::All);
+        Options { rounds, seed, inbox, faults, is_debug: false }
     }
 
     /// Reads the words after the task's name. The error is a sentence.
@@ -51,7 +71,7 @@ impl Options {
                 options.is_debug = true;
                 continue;
             }
-            if !["--rounds", "--seed", "--inbox"].contains(word) {
+            if !["--rounds", "--seed", "--inbox", "--faults"].contains(word) {
                 return Err(format!("unknown option `{word}`"));
             }
             let value = *words.next().ok_or_else(|| format!("{word} needs a value"))?;
@@ -67,6 +87,12 @@ impl Options {
                         .find(|kind| kind.word() == value)
                         .ok_or_else(wrong)?;
                 }
+                "--faults" => {
+                    options.faults = [FaultSet::All, FaultSet::WithoutNats]
+                        .into_iter()
+                        .find(|set| set.word() == value)
+                        .ok_or_else(wrong)?;
+                }
                 _ => options.seed = value.parse().map_err(|_| wrong())?,
             }
         }
@@ -80,13 +106,15 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let words = ["--rounds", "7", "--seed", "42", "--inbox", "memory", "--debug"];
-        let expected = Options { rounds: 7, seed: 42, inbox: InboxKind::Memory, is_debug: true };
+        let words = "--rounds 7 --seed 42 --inbox memory --faults without-nats --debug";
+        let words: Vec<&str> = words.split(' ').collect();
+        let (inbox, faults) = (InboxKind::Memory, FaultSet::WithoutNats);
+        let expected = Options { rounds: 7, seed: 42, inbox, faults, is_debug: true };
         assert_eq!(Options::parse(&words), Ok(expected));
         let without = Options::parse(&[]).unwrap();
         assert_eq!(
-            (without.rounds, without.inbox, without.is_debug),
-            (20, InboxKind::JetStream, false)
+            (without.rounds, without.inbox, without.faults, without.is_debug),
+            (20, InboxKind::JetStream, FaultSet::All, false)
         );
     }
 
@@ -99,6 +127,7 @@ mod tests {
             &["--rounds", "0"],
             &["--seed", "-1"],
             &["--inbox", "durable"],
+            &["--faults", "none"],
         ] {
             assert!(Options::parse(words).is_err(), "{words:?}");
         }

@@ -85,7 +85,7 @@ pub(super) fn run(
 ) -> Result<Verdict, String> {
     let mut run = Run::start(built, sandbox, programs, options, say)?;
     run.until_progress()?;
-    let mut faults = Faults::new(options.seed);
+    let mut faults = Faults::new(options.seed, options.faults);
     for number in 1..=options.rounds {
         run.round(number, faults.draw(KINDS.len(), SERVERS, NATS))?;
     }

@@ -112,7 +112,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         crash_runs::memory_is_caught,
     ),
     (
-        "three servers with NATS and PostgreSQL lose no message while processes die and links break",
+        "three servers with NATS and PostgreSQL lose no message while servers die and links break",
         cluster_runs::faults,
     ),
     (
