@@ -5,8 +5,8 @@ use super::Outcome;
 use crate::cluster::{self, FaultSet, InboxKind, Judged, Options};
 use crate::driver::Built;
 
-/// Each kind of fault once that leaves NATS alone, drawn anew each time. How long an election of NATS
-/// takes depends on the machine, so its faults are for the task itself.
+/// Each kind of fault once that leaves NATS alone, drawn anew each time. How long an election of
+/// NATS takes depends on the machine, so its faults are for the task itself.
 pub(super) fn faults(_: &Built) -> Outcome {
     let options = Options { faults: FaultSet::WithoutNats, ..Options::new(4) };
     match run(&options) {
