@@ -13,7 +13,6 @@ mod links;
 mod nats;
 mod nats_client;
 mod options;
-mod postgres;
 mod rounds;
 mod servers;
 mod verdict;
@@ -21,26 +20,20 @@ mod verdict;
 pub(crate) use options::{FaultSet, InboxKind, Options};
 pub(crate) use verdict::Verdict;
 
-use crate::driver::{Sandbox, build_with_engines};
+use crate::driver::{Nats, Postgres, Sandbox, build_with_engines};
 
 /// What a run needs and is not installed.
-fn programs() -> Result<rounds::Programs, String> {
-    let nats = nats::program().ok_or("nats-server is not installed (Debian's nats-server)")?;
-    let postgres =
-        postgres::programs().ok_or("PostgreSQL is not installed (Debian's postgresql)")?;
-    Ok(rounds::Programs { nats, postgres })
+fn lacks() -> Option<String> {
+    Nats::lacks().or_else(Postgres::lacks)
 }
 
 /// Builds, makes homes, runs the rounds and prints the verdict. Returns true if every promise was
 /// kept, or if a program is missing, which is said.
 pub(crate) fn run_alone(options: &Options) -> bool {
-    let programs = match programs() {
-        Ok(programs) => programs,
-        Err(missing) => {
-            println!("cluster: skipped: {missing}");
-            return true;
-        }
-    };
+    if let Some(missing) = lacks() {
+        println!("cluster: skipped: {missing}");
+        return true;
+    }
     let built = build_with_engines(!options.is_debug)
         .and_then(|built| Ok((Sandbox::initialised(&built)?, built)));
     let (sandbox, built) = match built {
@@ -52,7 +45,7 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     };
     println!("cluster: seed {}, inbox {}", options.seed, options.inbox.word());
     let mut say = |line: &str| println!("cluster: {line}");
-    let said = match rounds::run(&built, &sandbox, programs, options, &mut say) {
+    let said = match rounds::run(&built, &sandbox, options, &mut say) {
         Ok(verdict) => {
             println!("cluster: {} rounds, {verdict}", options.rounds);
             if verdict.is_good() {
@@ -87,11 +80,10 @@ pub(crate) enum Judged {
 
 /// Runs the rounds with a debug build, for a scenario. The error says why there is no verdict.
 pub(crate) fn run_with(options: &Options) -> Result<Judged, String> {
-    let programs = match programs() {
-        Ok(programs) => programs,
-        Err(missing) => return Ok(Judged::Skipped(missing)),
-    };
+    if let Some(missing) = lacks() {
+        return Ok(Judged::Skipped(missing));
+    }
     let built = build_with_engines(false)?;
     let sandbox = Sandbox::initialised(&built)?;
-    rounds::run(&built, &sandbox, programs, options, &mut |_| ()).map(Judged::Verdict)
+    rounds::run(&built, &sandbox, options, &mut |_| ()).map(Judged::Verdict)
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::nats_client::{NatsClient, base64};
-use crate::driver::{Output, Process, Sandbox, Stream};
+use crate::driver::{Output, Process, Sandbox, Stream, nats_program};
 use crate::faults;
 
 /// The inbox's name.
@@ -21,10 +21,6 @@ pub(super) const INBOX: &str = "CLUSTER";
 /// The inbox's streams, and its consumer.
 const STREAMS: [&str; 3] = ["CLUSTER", "CLUSTER-dead", "CLUSTER-replies"];
 const CONSUMER: &str = "web-ipc";
-
-/// Where Debian has the program, and where others look for it.
-const PROGRAMS: [&str; 3] =
-    ["/usr/sbin/nats-server", "/usr/local/bin/nats-server", "/usr/bin/nats-server"];
 
 /// How long a server may take to start, and all to catch up.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -41,11 +37,6 @@ const CONFIGURATION: &str = "ping_interval: \"1s\"\nping_max: 2\n";
 /// An address at which nobody listens, and which no server tells another to use: all know each
 /// other's proxies.
 const NOWHERE: &str = "127.0.0.1:9";
-
-/// The program, if it is installed.
-pub(super) fn program() -> Option<PathBuf> {
-    PROGRAMS.iter().map(PathBuf::from).find(|path| path.is_file())
-}
 
 /// The ports of a server.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +70,6 @@ impl NatsCluster {
     /// Starts all servers. `routes[i]` has the addresses of the proxies to the others.
     pub(super) fn start(
         sandbox: &Sandbox,
-        program: PathBuf,
         ports: &[Ports],
         routes: Vec<Vec<String>>,
     ) -> Result<Self, String> {
@@ -92,6 +82,7 @@ impl NatsCluster {
             let (name, routes) = (format!("n{place}"), routes.join(","));
             NatsServer { name, ports: *ports, routes, process: None }
         });
+        let program = nats_program().ok_or("nats-server is not installed")?;
         let mut cluster = NatsCluster { program, servers: servers.collect() };
         // None is ready before there are enough to agree on something.
         let begun: Result<Vec<_>, String> =

@@ -5,7 +5,6 @@
 //! every client has had an answer that it asked for meanwhile; a round, until what failed is there
 //! again and every client has had an answer after that. Nothing waits for a fixed time.
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,9 @@ use super::fault::{Fault, Faults, Victim};
 use super::links::{Link, Links};
 use super::nats::{self, NatsCluster};
 use super::options::{InboxKind, Options};
-use super::postgres::Postgres;
 use super::servers::{self, Setup};
 use super::verdict::{Ledger, Verdict};
-use crate::driver::{Built, Captured, Process, Sandbox};
+use crate::driver::{Built, Captured, Postgres, Process, Sandbox};
 use crate::faults;
 
 const SERVERS: usize = 3;
@@ -33,12 +31,6 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The longest time between two looks at what is not an event.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// The programs of other projects that a run needs.
-pub(super) struct Programs {
-    pub(super) nats: PathBuf,
-    pub(super) postgres: PathBuf,
-}
 
 struct Server {
     setup: Setup,
@@ -79,11 +71,10 @@ struct Run<'a> {
 pub(super) fn run(
     built: &Built,
     sandbox: &Sandbox,
-    programs: Programs,
     options: &Options,
     say: &mut dyn FnMut(&str),
 ) -> Result<Verdict, String> {
-    let mut run = Run::start(built, sandbox, programs, options, say)?;
+    let mut run = Run::start(built, sandbox, options, say)?;
     run.until_progress()?;
     let mut faults = Faults::new(options.seed, options.faults);
     for number in 1..=options.rounds {
@@ -97,7 +88,6 @@ impl<'a> Run<'a> {
     fn start(
         built: &Built,
         sandbox: &'a Sandbox,
-        programs: Programs,
         options: &'a Options,
         say: &'a mut dyn FnMut(&str),
     ) -> Result<Self, String> {
@@ -107,7 +97,7 @@ impl<'a> Run<'a> {
         let (server_ports, postgres_port) = (ports(SERVERS)?, faults::free_port()?);
         let nats_ports: Vec<(u16, u16)> = ports(NATS)?.into_iter().zip(ports(NATS)?).collect();
         let links = Links::start(KINDS.len(), &server_ports, &nats_ports, postgres_port)?;
-        let postgres = Postgres::start(&built.workspace, &programs.postgres, postgres_port)?;
+        let postgres = Postgres::start_trusting(built, postgres_port)?;
         let routes = (0..NATS).map(|from| {
             let others = (0..NATS).filter(|to| *to != from);
             others.map(|to| links.route(from, to)).collect()
@@ -116,7 +106,7 @@ impl<'a> Run<'a> {
             .iter()
             .map(|(clients, routes)| nats::Ports { clients: *clients, routes: *routes })
             .collect();
-        let nats = NatsCluster::start(sandbox, programs.nats, &nats_ports, routes.collect())?;
+        let nats = NatsCluster::start(sandbox, &nats_ports, routes.collect())?;
         let users =
             |address: &str| format!("postgres://postgres@{address}/postgres?sslmode=disable");
         let copied = sandbox.command(&[
@@ -353,7 +343,7 @@ impl<'a> Run<'a> {
             Fault::Kill(Victim::Server(place)) => self.start_server(place),
             Fault::Kill(Victim::Nats(place)) => self.nats.restart(self.sandbox, place),
             Fault::Kill(Victim::Leader) => Ok(()),
-            Fault::Kill(Victim::Postgres) => self.postgres.restart(),
+            Fault::Kill(Victim::Postgres) => self.postgres.run_soon(),
             Fault::Cut(link, _) => {
                 self.links.mend(link);
                 Ok(())

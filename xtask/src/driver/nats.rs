@@ -32,7 +32,7 @@ pub(crate) struct Nats {
 impl Nats {
     /// Why none can be started here; `None` if one can.
     pub(crate) fn lacks() -> Option<String> {
-        program().is_none().then(|| "nats-server is not installed".to_owned())
+        nats_program().is_none().then(|| "nats-server is not installed".to_owned())
     }
 
     /// Starts one on a free port of `host`, with further arguments.
@@ -42,7 +42,7 @@ impl Nats {
 
     /// Starts one with another command, as `ip netns exec NAME`.
     pub(crate) fn start_by(runner: &[&str], host: &str, more: &[&str]) -> Result<Self, String> {
-        let program = program().ok_or("nats-server is not installed")?;
+        let program = nats_program().ok_or("nats-server is not installed")?;
         let folder = tempfile::Builder::new().prefix("web-ipc-nats-").tempdir();
         let folder = folder.map_err(|error| format!("no temporary directory: {error}"))?;
         let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
@@ -101,8 +101,8 @@ impl Nats {
     }
 }
 
-/// Where Debian puts it: only root looks for programs there.
-fn program() -> Option<PathBuf> {
+/// Where it is. Debian puts it where only root looks for programs.
+pub(crate) fn nats_program() -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&folders).chain([PathBuf::from("/usr/sbin")]);
     folders.map(|folder| folder.join("nats-server")).find(|path: &PathBuf| Path::is_file(path))

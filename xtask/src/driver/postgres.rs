@@ -42,6 +42,12 @@ impl Postgres {
         Self::start_with(built, &[], None, &[])
     }
 
+    /// Starts one that also listens on this port of 127.0.0.1, where everybody is trusted too.
+    pub(crate) fn start_trusting(built: &Built, port: u16) -> Result<Self, String> {
+        let port = port.to_string();
+        Self::start_with(built, &[], Some(format!("127.0.0.1:{port}")), &[&port])
+    }
+
     /// Starts one that also listens on a free port of `host`, with TLS and passwords
     /// (scram-sha-256), with this certificate and its key.
     pub(crate) fn start_on(

@@ -503,17 +503,20 @@ fn a_login_that_has_to_wait_for_longer_than_the_call_ends_it_at_once_and_says_fo
 #[test]
 fn a_login_without_an_answer_leaves_no_doubt_about_the_message() {
     let place = Place::new();
-    let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
-        true => Answer::Close,
+    let logins = AtomicUsize::new(0);
+    let fake = Fake::tls(place.tls(), move |seen| match seen.is_login() {
+        true if logins.fetch_add(1, Ordering::SeqCst) < 3 => Answer::Close,
+        // So that it is a login that the deadline ends, however slow the machine is.
+        true => Answer::Hang,
         false => problem(ProblemCode::SessionExpired, ""),
     });
-    let client = place.builder(&fake).timeout(Duration::from_secs(2)).build().unwrap().blocking();
+    let client = place.builder(&fake).timeout(Duration::from_secs(4)).build().unwrap().blocking();
     let error = client.send(&json!({})).wait().unwrap_err();
     let SendError::Timeout { outcome: Outcome::NeverArrived, last, .. } = &error else {
         panic!("{error:?}")
     };
     assert!(matches!(**last, SendError::LoginFailed { .. }), "{last:?}");
-    assert!(fake.logins().len() > 1, "the client tries until the deadline");
+    assert_eq!(fake.logins().len(), 4, "the client tries until the deadline");
 }
 
 #[test]
