@@ -260,6 +260,13 @@ pub enum Remedy {
     },
     /// Drop a key that nobody uses any more: `drop_key`.
     DropKey,
+    /// Have every client that uses the key follow first: each renews its certificate, which gives
+    /// it the new key. Or drop the key by force: `drop_key`. They are refused then, and must be
+    /// enrolled again.
+    DropUsedKey {
+        /// The id of the key.
+        id: String,
+    },
 
     /// Bring the file of a durable inbox up to date: open it once.
     UpdateInbox,
@@ -510,6 +517,10 @@ impl fmt::Display for Remedy {
             Remedy::ListKeys => "look at the list of keys",
             Remedy::RotateKeys { .. } => "make a new key first",
             Remedy::DropKey => "drop a key that nobody uses any more",
+            Remedy::DropUsedKey { .. } => {
+                "renew in the home of each of them, which gives it the new key, or drop the key by \
+                 force: they are refused then"
+            }
             Remedy::UpdateInbox => "open the inbox once, which brings it up to date",
             Remedy::UseNewerVersion => "use the newer web-ipc with this home",
             Remedy::ChooseBackupPlace => "name a directory elsewhere that does not exist yet",

@@ -261,6 +261,14 @@ pub enum SetupError {
         /// Whether the ring has no other key.
         is_only: bool,
     },
+    /// Clients sealed their last login with the key.
+    #[error("{id} in envelope.keys is still used by {}", names.join(", "))]
+    KeyStillUsed {
+        /// The id of the key.
+        id: KeyId,
+        /// The names of the clients, sorted.
+        names: Vec<String>,
+    },
     /// The text cannot be a user name.
     #[error(transparent)]
     Username(#[from] UsernameError),
@@ -401,6 +409,7 @@ impl SetupError {
             Self::TooManyKeys { .. } => Remedy::DropKey,
             Self::UnknownKey { .. } => Remedy::ListKeys,
             Self::KeyInUse { ring, .. } => Remedy::RotateKeys { session: *ring == Ring::Session },
+            Self::KeyStillUsed { id, .. } => Remedy::DropUsedKey { id: id.to_string() },
             Self::Username(_) => Remedy::ChooseUserName,
             Self::Password(_) => Remedy::ChoosePassword,
             Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },

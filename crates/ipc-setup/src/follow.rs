@@ -537,7 +537,7 @@ mod tests {
             rotate_keys(&first, ring, now_secs()).unwrap();
             renew_node(&first, &node);
             assert_followed(&first, &node);
-            drop_key(&first, ring, old, now_secs()).unwrap();
+            drop_key(&first, ring, old, &[], false, now_secs()).unwrap();
             renew_node(&first, &node);
             assert_followed(&first, &node);
         }

@@ -4,10 +4,14 @@
 //! new key gets a comment line with the time at which it was made, which readers of the ring
 //! ignore.
 
+use std::collections::BTreeMap;
+
 use ipc_envelope::{KEYS_MAX, Key, KeyError, KeyRing, keys_from_text};
 use ipc_home::{Home, HomeError, Timestamp, read_secret};
+use ipc_store::PeerSighting;
 use zeroize::Zeroizing;
 
+use crate::certificates::{ListedCertificate, list_certificates};
 use crate::key_id::{KeyId, Ring};
 use crate::lock::Lock;
 use crate::random::random_bytes;
@@ -59,15 +63,43 @@ pub fn rotate_keys(home: &Home, ring: Ring, now_secs: u64) -> Result<KeyId, Setu
     Ok(id)
 }
 
+/// Who uses a key of the envelope ring, of those who were seen: peers whose last login was sealed
+/// with it. Sorted by name. A peer that has logged in since with another certificate counts by that
+/// login alone.
+#[must_use]
+pub fn key_users(id: KeyId, peers: &[PeerSighting]) -> Vec<String> {
+    let mut last: BTreeMap<String, &PeerSighting> = BTreeMap::new();
+    for peer in peers {
+        let Some(name) = &peer.name else { continue };
+        let known = last.entry(name.as_str().to_ascii_lowercase()).or_insert(peer);
+        if known.last_seen_at < peer.last_seen_at {
+            *known = peer;
+        }
+    }
+    let id = id.to_string();
+    let uses = |peer: &&PeerSighting| peer.envelope_key_id.as_deref() == Some(id.as_str());
+    let names = last.into_values().filter(uses).filter_map(|peer| peer.name.as_ref());
+    names.map(ToString::to_string).collect()
+}
+
 /// Removes a key of a ring. What it sealed opens no more: sessions of the session ring end, and a
-/// client that has no other key of the envelope ring is refused.
+/// client that has no other key of the envelope ring is refused. `peers` are those who were seen,
+/// of [`Users::peers`](crate::Users::peers). With `force` a key goes that some of them still use.
 ///
 /// `admin.cred` is sealed with the first key before one of the envelope ring goes.
 ///
 /// # Errors
 /// [`SetupError::KeyInUse`] for the first key, the only one included;
-/// [`SetupError::UnknownKey`]; what is wrong with the home.
-pub fn drop_key(home: &Home, ring: Ring, id: KeyId, now_secs: u64) -> Result<(), SetupError> {
+/// [`SetupError::KeyStillUsed`] without `force`, if somebody outside this home used the key last
+/// whose certificate is still good; [`SetupError::UnknownKey`]; what is wrong with the home.
+pub fn drop_key(
+    home: &Home,
+    ring: Ring,
+    id: KeyId,
+    peers: &[PeerSighting],
+    force: bool,
+    now_secs: u64,
+) -> Result<(), SetupError> {
     let _lock = Lock::of_complete(home)?;
     node::refuse(home)?;
     let mut list = KeyFile::read(home, ring)?;
@@ -77,12 +109,43 @@ pub fn drop_key(home: &Home, ring: Ring, id: KeyId, now_secs: u64) -> Result<(),
         return Err(SetupError::KeyInUse { ring, id, is_only: list.entries.len() == 1 });
     }
     if ring == Ring::Envelope {
+        if !force {
+            let names = users_elsewhere(home, id, peers, now_secs)?;
+            if !names.is_empty() {
+                return Err(SetupError::KeyStillUsed { id, names });
+            }
+        }
         let credentials = home.admin_credentials()?;
         files::step();
         files::commit(home.stage_admin_credentials(&credentials, now_secs, random_bytes()?)?)?;
     }
     list.entries.remove(at);
     files::write(&ring.file(home), list.to_text().as_bytes())
+}
+
+/// The users of a key that would be cut off without it. Not those who have a pair in this home,
+/// since they follow its files, nor those whose certificates are revoked or have expired.
+fn users_elsewhere(
+    home: &Home,
+    id: KeyId,
+    peers: &[PeerSighting],
+    now_secs: u64,
+) -> Result<Vec<String>, SetupError> {
+    let mut names = key_users(id, peers);
+    if names.is_empty() {
+        return Ok(names);
+    }
+    let list = list_certificates(home)?;
+    names.retain(|name| {
+        let named =
+            || list.certificates.iter().filter(|one| one.name.eq_ignore_ascii_case(name.as_str()));
+        let is_here = named().any(|one| one.pair.is_some());
+        let is_good =
+            |one: &ListedCertificate| one.revoked_at_secs.is_none() && !one.is_expired(now_secs);
+        // A certificate that is not listed may be good.
+        !is_here && (named().count() == 0 || named().any(is_good))
+    });
+    Ok(names)
 }
 
 /// A key file with its comments, in its order.
@@ -165,10 +228,15 @@ impl KeyFile {
 #[cfg(test)]
 mod tests {
     use ipc_base::Remedy;
+    use ipc_home::PeerName;
+    use ipc_store::Fingerprint;
 
     use super::*;
     use crate::files::kills;
     use crate::testing::new_home;
+    use crate::{
+        EnrolRequest, InitOptions, RevocationReason, create_enrolment, revoke_certificates,
+    };
 
     const NOW_SECS: u64 = 1_750_000_000;
 
@@ -211,13 +279,13 @@ mod tests {
         let old = ids(&home, Ring::Envelope)[0];
         let password = home.admin_credentials().unwrap().password;
         let new = rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap();
-        drop_key(&home, Ring::Envelope, old, NOW_SECS).unwrap();
+        drop_key(&home, Ring::Envelope, old, &[], false, NOW_SECS).unwrap();
         assert_eq!(ids(&home, Ring::Envelope), [new]);
         assert_eq!(home.admin_credentials().unwrap().password, password);
 
         let old = ids(&home, Ring::Session)[0];
         let new = rotate_keys(&home, Ring::Session, NOW_SECS).unwrap();
-        drop_key(&home, Ring::Session, old, NOW_SECS).unwrap();
+        drop_key(&home, Ring::Session, old, &[], false, NOW_SECS).unwrap();
         assert_eq!(ids(&home, Ring::Session), [new]);
     }
 
@@ -225,7 +293,7 @@ mod tests {
     fn the_first_key_and_the_only_one_and_unknown_ones_are_not_dropped() {
         let (_directory, home) = new_home();
         let only = ids(&home, Ring::Envelope)[0];
-        let drop = |id| drop_key(&home, Ring::Envelope, id, NOW_SECS).unwrap_err();
+        let drop = |id| drop_key(&home, Ring::Envelope, id, &[], false, NOW_SECS).unwrap_err();
         let error = drop(only);
         assert!(matches!(error, SetupError::KeyInUse { is_only: true, .. }), "{error:?}");
         assert_eq!(error.remedy(), Some(Remedy::RotateKeys { session: false }));
@@ -239,6 +307,75 @@ mod tests {
         let error = drop(ids(&home, Ring::Session)[0]);
         assert!(matches!(error, SetupError::UnknownKey { .. }), "{error:?}");
         assert_eq!(ids(&home, Ring::Envelope), [first, only]);
+    }
+
+    fn sighting(name: &str, fingerprint: u8, last_seen_at: u64, key: KeyId) -> PeerSighting {
+        let fingerprint = Fingerprint::from_bytes([fingerprint; 32]);
+        let mut seen = PeerSighting::new(fingerprint, last_seen_at);
+        seen.name = Some(PeerName::parse(name).unwrap());
+        seen.envelope_key_id = Some(key.to_string());
+        seen
+    }
+
+    #[test]
+    fn a_peer_uses_the_key_of_its_last_login_alone_whatever_certificate_it_had() {
+        let [old, new] = ["00000001", "00000002"].map(|id| id.parse::<KeyId>().unwrap());
+        let peers = [
+            sighting("worker2", 1, 10, old),
+            sighting("worker1", 2, 10, old),
+            sighting("worker1", 3, 20, new),
+            sighting("worker3", 4, 30, new),
+            sighting("worker3", 5, 20, old),
+            PeerSighting::new(Fingerprint::from_bytes([6; 32]), 10),
+        ];
+        assert_eq!(key_users(old, &peers), ["worker2"]);
+        assert_eq!(key_users(new, &peers), ["worker1", "worker3"]);
+    }
+
+    #[test]
+    fn a_key_that_a_client_used_last_goes_by_force_alone() {
+        let (_directory, home) = new_home();
+        let now_secs = InitOptions::now().now_secs;
+        let addresses = ["127.0.0.1:3000".to_owned()];
+        for name in ["worker2", "worker1"] {
+            create_enrolment(&home, &EnrolRequest::new(name, &addresses, now_secs)).unwrap();
+        }
+        let old = ids(&home, Ring::Envelope)[0];
+        let new = rotate_keys(&home, Ring::Envelope, now_secs).unwrap();
+        let peers = [
+            sighting("worker2", 1, 10, old),
+            sighting("worker1", 2, 10, old),
+            sighting("localhost", 3, 10, old),
+        ];
+        let drop = |force| drop_key(&home, Ring::Envelope, old, &peers, force, now_secs);
+        let error = drop(false).unwrap_err();
+        assert!(
+            matches!(&error, SetupError::KeyStillUsed { id, names }
+                if *id == old && *names == ["worker1", "worker2"]),
+            "{error:?}"
+        );
+        assert_eq!(error.remedy(), Some(Remedy::DropUsedKey { id: old.to_string() }));
+        assert_eq!(ids(&home, Ring::Envelope), [new, old]);
+        // One that has been revoked is refused anyhow.
+        revoke_certificates(&home, "worker2", RevocationReason::Unspecified, now_secs).unwrap();
+        let error = drop(false).unwrap_err();
+        assert_eq!(error.to_string(), format!("{old} in envelope.keys is still used by worker1"));
+        drop(true).unwrap();
+        assert_eq!(ids(&home, Ring::Envelope), [new]);
+    }
+
+    #[test]
+    fn a_key_that_only_pairs_of_this_home_and_revoked_clients_used_goes_without_force() {
+        let (_directory, home) = new_home();
+        let now_secs = InitOptions::now().now_secs;
+        let addresses = ["127.0.0.1:3000".to_owned()];
+        create_enrolment(&home, &EnrolRequest::new("worker1", &addresses, now_secs)).unwrap();
+        revoke_certificates(&home, "worker1", RevocationReason::Unspecified, now_secs).unwrap();
+        let old = ids(&home, Ring::Envelope)[0];
+        let new = rotate_keys(&home, Ring::Envelope, now_secs).unwrap();
+        let peers = [sighting("worker1", 2, 10, old), sighting("localhost", 3, 10, old)];
+        drop_key(&home, Ring::Envelope, old, &peers, false, now_secs).unwrap();
+        assert_eq!(ids(&home, Ring::Envelope), [new]);
     }
 
     #[test]
@@ -285,7 +422,7 @@ mod tests {
             rotate_keys(home, Ring::Envelope, NOW_SECS).unwrap();
         }
         for id in ids(home, Ring::Envelope).into_iter().skip(1) {
-            drop_key(home, Ring::Envelope, id, NOW_SECS).unwrap();
+            drop_key(home, Ring::Envelope, id, &[], false, NOW_SECS).unwrap();
         }
     }
 

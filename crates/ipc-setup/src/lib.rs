@@ -88,7 +88,7 @@ pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};
 pub use issuer::HomeIssuer;
 pub use key_id::{KeyId, KeyIdError, Ring};
-pub use keys::{ListedKey, drop_key, list_keys, rotate_keys};
+pub use keys::{ListedKey, drop_key, key_users, list_keys, rotate_keys};
 pub use node::NodeAnswer;
 pub use renew::{Renew, Renewals, renew_certificates};
 pub use renewal_turn::RenewalTurn;

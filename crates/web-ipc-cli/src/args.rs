@@ -483,7 +483,7 @@ fn doctor(options: &ArgMatches) -> Doctor {
 fn keys(options: &ArgMatches) -> Option<Keys> {
     let ring = if options.get_flag("session") { Ring::Session } else { Ring::Envelope };
     if let Some(id) = options.get_one("drop") {
-        return Some(Keys::Drop(ring, *id));
+        return Some(Keys::Drop { ring, id: *id, force: options.get_flag("force") });
     }
     if options.get_flag("rotate") {
         return Some(Keys::Rotate(ring));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ipc_home::{Home, Timestamp, locate};
-use ipc_setup::{InitOptions, Ring, drop_key, list_keys, rotate_keys, users};
+use ipc_setup::{InitOptions, Ring, drop_key, key_users, list_keys, rotate_keys, users};
 use ipc_store::PeerSighting;
 
 use crate::args::Keys;
@@ -29,8 +29,12 @@ pub(crate) fn run(
             let id = rotate_keys(&home, ring, now_secs)?;
             print_line(format_args!("New key in {ring}: {id}"))?;
         }
-        Keys::Drop(ring, id) => {
-            drop_key(&home, ring, id, now_secs)?;
+        Keys::Drop { ring, id, force } => {
+            let peers = match ring {
+                Ring::Envelope if !force => users(&home)?.peers()?,
+                _ => Vec::new(),
+            };
+            drop_key(&home, ring, id, &peers, force, now_secs)?;
             print_line(format_args!("Dropped from {ring}: {id}"))?;
         }
     }
@@ -46,15 +50,11 @@ fn list(home: &Home, ring: Ring, peers: &[PeerSighting], now_secs: u64) -> Resul
             Some(secs) => format!("{} ({})", Timestamp::from_unix_secs(secs), age(now_secs, secs)),
             None => "age unknown".to_owned(),
         };
-        let id = key.id.to_string();
-        let uses = |peer: &&PeerSighting| {
-            ring == Ring::Envelope && peer.envelope_key_id.as_deref() == Some(id.as_str())
+        let id = key.id;
+        let users = match ring {
+            Ring::Envelope => key_users(id, peers),
+            Ring::Session => Vec::new(),
         };
-        let mut users: Vec<_> =
-            peers.iter().filter(uses).filter_map(|peer| peer.name.as_ref()).collect();
-        users.sort_unstable();
-        users.dedup();
-        let users: Vec<_> = users.into_iter().map(|name| name.as_str()).collect();
         let used = match users.is_empty() {
             true => String::new(),
             false => format!("  used by {}", users.join(", ")),

@@ -164,6 +164,11 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
         Remedy::DropKey => {
             format!("drop one that nobody uses any more with {}", command(home, "--keys --drop ID"))
         }
+        Remedy::DropUsedKey { id } => format!(
+            "run web-ipc --certs --renew in the home of each of them, which gives it the new key, \
+             or {}: they are refused then",
+            run(&format!("--keys --drop {id} --force"))
+        ),
         Remedy::UpdateInbox => {
             format!("{}, which brings it up to date, and run it again", run("--dead --list"))
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ipc_base::{Remedy, Timestamp};
 use ipc_home::{Home, locate};
-use ipc_setup::SetupError;
+use ipc_setup::{Enrolment, EnrolmentKind, EnrolmentState, SetupError, list_enrolments};
 use ipc_store::{StoreError, UserRecord};
 use zeroize::Zeroizing;
 
@@ -17,7 +17,7 @@ use crate::args::{self, AccountChange};
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line, printable};
 use crate::password::{self, Prompt};
-use crate::shell::command;
+use crate::shell::{command, shell_quoted};
 
 /// Does the action that was asked for.
 pub(crate) fn run(
@@ -74,7 +74,11 @@ pub(crate) fn run(
     }
     if arguments.change {
         let Some((user, password)) = credentials else { return credentials_required() };
-        return change(&users, user, password);
+        let verdict = change(&users, user, password)?;
+        if verdict == Verdict::Done {
+            warn_of_enrolled(&home, user, explicit_home);
+        }
+        return Ok(verdict);
     }
     if arguments.verify {
         let Some((user, password)) = credentials else { return credentials_required() };
@@ -220,6 +224,38 @@ fn change(
         Err(error) => Err(Failure::from(error)
             .while_doing(&format!("Failed to change the password of user {user}"))),
     }
+}
+
+/// Warns if the user is that of an enrolled client or server, whose home has the old password.
+fn warn_of_enrolled(home: &Home, user: &str, explicit_home: Option<&Path>) {
+    let enrolments = match list_enrolments(home) {
+        Ok(enrolments) => enrolments,
+        Err(error) => return log::warn!("{}", Failure::from(error)),
+    };
+    for one in enrolments {
+        if one.user == user && one.state != EnrolmentState::Cancelled {
+            let name = shell_quoted(&one.name);
+            log::warn!(
+                "{} is enrolled as this user, and its home has the old password: it is refused from \
+                 now on; run {}, then {}, and accept that bundle there",
+                printable(&one.name),
+                command(explicit_home, &format!("--enrol --cancel {name}")),
+                command(explicit_home, &enrol_again(&one))
+            );
+        }
+    }
+}
+
+/// The arguments that enrol somebody again as before.
+fn enrol_again(one: &Enrolment) -> String {
+    let mut arguments = format!("--enrol --create --name {}", shell_quoted(&one.name));
+    if !one.user.eq_ignore_ascii_case(&one.name) {
+        arguments += &format!(" --user {}", shell_quoted(&one.user));
+    }
+    if one.kind == EnrolmentKind::Server {
+        arguments += " --kind server";
+    }
+    arguments
 }
 
 fn verify(users: &ipc_setup::Users, user: &str, password: &str) -> Result<Verdict, Failure> {

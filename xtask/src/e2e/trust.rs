@@ -196,6 +196,10 @@ pub(super) fn a_further_server(built: &Built) -> Outcome {
     node.run(&sandbox, &["--certs", "--renew"]).succeeded().says("Renewed: node2");
     second.wait_for_log("2 envelope keys");
     client.run(&sandbox, &["--certs", "--renew"]).succeeded();
+    // Both have logged in with the new key.
+    listed_soon(&sandbox, &["--keys", "--list"], |list| {
+        list.lines().nth(1).is_some_and(|of_old| !of_old.contains("used by"))
+    });
     run(&["--keys", "--drop", &old]);
     node.run(&sandbox, &["--certs", "--renew"]).succeeded();
     second.wait_for_log("1 envelope key,");

@@ -574,7 +574,7 @@ fn what_needs_the_first_servers_home_is_refused_in_a_further_one() {
         ("rotate ca", crate::rotate_authority(&node, now_secs).err()),
         ("drop ca", crate::drop_old_authority(&node, true, now_secs).err()),
         ("rotate", crate::rotate_keys(&node, crate::Ring::Envelope, now_secs).err()),
-        ("drop", crate::drop_key(&node, crate::Ring::Session, old, now_secs).err()),
+        ("drop", crate::drop_key(&node, crate::Ring::Session, old, &[], false, now_secs).err()),
         (
             "issue",
             crate::issue_certificate(&node, &crate::CertificateRequest::new("peer1", now_secs))

@@ -403,6 +403,15 @@ fn keys_command() -> Command {
             flag("session", 's', "Rotate or drop a key for session tokens instead of messages")
                 .conflicts_with("list"),
         )
+        .arg(
+            flag(
+                "force",
+                'F',
+                "With --drop: drop the key although a client still uses it, which is refused then",
+            )
+            .requires("drop")
+            .conflicts_with_all(["list", "rotate"]),
+        )
         .arg(users_db())
 }
 

@@ -243,7 +243,12 @@ pub(crate) enum Keys {
     /// List the keys of both rings.
     List,
     Rotate(Ring),
-    Drop(Ring, KeyId),
+    Drop {
+        ring: Ring,
+        id: KeyId,
+        /// Although somebody uses it.
+        force: bool,
+    },
 }
 
 /// The kind of inbox.

@@ -813,9 +813,18 @@ fn keys_are_listed_rotated_and_dropped() {
     assert_eq!(keys("web-ipc --keys --rotate"), Keys::Rotate(Ring::Envelope));
     assert_eq!(keys("web-ipc -krs"), Keys::Rotate(Ring::Session));
     let id = "0a0b0c0d".parse().unwrap();
-    assert_eq!(keys("web-ipc --keys --drop 0A0B0C0D"), Keys::Drop(Ring::Envelope, id));
-    assert_eq!(keys("web-ipc -k -s -d 0a0b0c0d"), Keys::Drop(Ring::Session, id));
-    for line in ["web-ipc --keys", "web-ipc --keys --drop 1", "web-ipc --keys --session"] {
+    let drop = |ring, force| Keys::Drop { ring, id, force };
+    assert_eq!(keys("web-ipc --keys --drop 0A0B0C0D"), drop(Ring::Envelope, false));
+    assert_eq!(keys("web-ipc --keys --drop 0A0B0C0D --force"), drop(Ring::Envelope, true));
+    assert_eq!(keys("web-ipc -k -s -d 0a0b0c0d"), drop(Ring::Session, false));
+    for line in [
+        "web-ipc --keys",
+        "web-ipc --keys --drop 1",
+        "web-ipc --keys --session",
+        "web-ipc --keys --force",
+        "web-ipc --keys --rotate --force",
+        "web-ipc --keys --list --force",
+    ] {
         refusal(line);
     }
 }
