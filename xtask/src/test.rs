@@ -27,7 +27,7 @@ const DEPENDENCIES: &str = "cargo deny check bans licenses sources";
 
 /// Runs all stages. Returns true if all passed.
 pub(crate) fn run() -> bool {
-    let stages: [NamedStage; 13] = [
+    let stages: [NamedStage; 14] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
         ("cargo clippy --workspace --all-targets -- -D warnings", || {
             plain(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
@@ -57,11 +57,14 @@ pub(crate) fn run() -> bool {
         ("cargo test -p ipc-server --features tracing --test spans", || {
             counted(&["test", "-p", "ipc-server", "--features", "tracing", "--test", "spans"])
         }),
-        // What is behind these features is built here and in the next stage alone: the command
+        // What is behind these features is built here and in the next stages alone: the command
         // without them must not wait for it.
         ("cargo test -p web-ipc-cli --features jetstream,postgres --test engines", || {
             let engines = ["--features", "jetstream,postgres", "--test", "engines"];
             counted(&[&["test", "-p", "web-ipc-cli"][..], &engines].concat())
+        }),
+        ("cargo test -p ipc-setup --features postgres --lib enrol", || {
+            counted(&["test", "-p", "ipc-setup", "--features", "postgres", "--lib", "enrol"])
         }),
         ("cargo test -p web-ipc --features jetstream,postgres --doc", || {
             counted(&["test", "-p", "web-ipc", "--features", "jetstream,postgres", "--doc"])
