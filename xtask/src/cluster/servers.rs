@@ -17,8 +17,10 @@ use crate::faults;
 /// What the lines of the command begin with, among those of the log.
 const DELIVERED: &str = "delivered ";
 
-/// The command of `--exec`: one `write` to the log for each message.
+/// The command of `--exec`: one `write` to the log for each message. A server that is killed cuts
+/// the body that it is writing, so a command has to look whether it has all of it.
 const COMMAND: &str = r#"IFS= read -r body
+case $body in *'}') ;; *) exit 1 ;; esac
 printf 'delivered %s %s %s\n' "$WEB_IPC_ID" "${WEB_IPC_REDELIVERED:-0}" "$body" >&2
 case $body in *'"from":"request'*) printf '{"n":%s\n' "${body##*\"n\":}" ;; esac"#;
 
