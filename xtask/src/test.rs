@@ -127,6 +127,7 @@ fn tool(name: &str) -> Command {
 /// Runs a cargo command whose output has Rust's test counts, and prints the output as it comes.
 fn counted(arguments: &[&str]) -> Stage {
     let mut counts = Counts::default();
+    let mut failures = Vec::new();
     let failed = |counts| Stage { counts, passed: false };
     let mut child = match cargo::command(arguments).stdout(Stdio::piped()).spawn() {
         Ok(child) => child,
@@ -140,10 +141,17 @@ fn counted(arguments: &[&str]) -> Stage {
             let Ok(line) = line else { break };
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
+            if line.starts_with("test ") && line.ends_with(" ... FAILED") {
+                failures.push(line.to_string());
+            }
             if let Some(of_one_binary) = Counts::from_test_result(&line) {
                 counts += of_one_binary;
             }
         }
+    }
+    // Once more at the end, since the output of a whole workspace is long.
+    for failure in &failures {
+        println!("{failure}");
     }
     let exit_is_zero = child.wait().is_ok_and(|status| status.success());
     if !exit_is_zero && counts.failed == 0 {

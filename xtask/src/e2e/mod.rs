@@ -161,6 +161,7 @@ pub(crate) fn run_alone(filter: Option<&str>) -> bool {
 /// count.
 pub(crate) fn run(filter: Option<&str>) -> Counts {
     let mut counts = Counts::default();
+    let mut failures = Vec::new();
     match driver::build() {
         Err(error) => {
             println!("e2e: {error}");
@@ -170,7 +171,7 @@ pub(crate) fn run(filter: Option<&str>) -> Counts {
             collect_panics();
             for (name, scenario) in SCENARIOS {
                 if filter.is_none_or(|filter| name.contains(filter)) {
-                    counts += run_one(name, *scenario, &built);
+                    counts += run_one(name, *scenario, &built, &mut failures);
                 }
             }
             // Removes the hook that collects panic messages, so that later panics are printed as
@@ -178,11 +179,16 @@ pub(crate) fn run(filter: Option<&str>) -> Counts {
             let _ = panic::take_hook();
         }
     }
+    // Once more at the end, since a build that keeps only the last lines must still say why.
+    for failure in &failures {
+        println!("e2e: failed: {failure}");
+    }
     println!("e2e: {counts}");
     counts
 }
 
-fn run_one(name: &str, scenario: Scenario, built: &Built) -> Counts {
+/// Runs one scenario and prints its line. A failure is also added to `failures`, cut to its ends.
+fn run_one(name: &str, scenario: Scenario, built: &Built, failures: &mut Vec<String>) -> Counts {
     let start = Instant::now();
     let outcome = panic::catch_unwind(|| scenario(built));
     let seconds = start.elapsed().as_secs_f64();
@@ -199,9 +205,27 @@ fn run_one(name: &str, scenario: Scenario, built: &Built) -> Counts {
             println!("e2e: {name} ... FAILED ({seconds:.1} s)");
             let message = LAST_PANIC.take();
             println!("    {}", message.trim_end().replace('\n', "\n    "));
+            failures.push(format!("{name}\n{}", ends_of(&message)));
             Counts::one(false)
         }
     }
+}
+
+/// The first and the last lines of `message`, indented, with a line of dots for what is left out.
+fn ends_of(message: &str) -> String {
+    const FIRST: usize = 4;
+    const LAST: usize = 8;
+    const COLUMNS: usize = 300;
+    let lines: Vec<String> =
+        message.trim_end().lines().map(|line| line.chars().take(COLUMNS).collect()).collect();
+    let kept: Vec<&str> = if lines.len() <= FIRST + LAST {
+        lines.iter().map(String::as_str).collect()
+    } else {
+        let first = lines[..FIRST].iter().map(String::as_str);
+        let last = lines[lines.len() - LAST..].iter().map(String::as_str);
+        first.chain(["..."]).chain(last).collect()
+    };
+    kept.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 thread_local! {
@@ -224,12 +248,25 @@ mod tests {
 
     #[test]
     fn a_scenario_is_counted_as_it_ends() {
-        assert_eq!(run_one("good", |_| Outcome::Passed, &Built::nothing()).passed, 1);
-        assert_eq!(
-            run_one("not here", |_| Outcome::Skipped("no disk".into()), &Built::nothing()).skipped,
-            1
-        );
-        assert_eq!(run_one("bad", |_| panic!("as it must"), &Built::nothing()).failed, 1);
+        let mut failures = Vec::new();
+        let mut run =
+            |name: &str, scenario| run_one(name, scenario, &Built::nothing(), &mut failures);
+        assert_eq!(run("good", |_| Outcome::Passed).passed, 1);
+        assert_eq!(run("not here", |_| Outcome::Skipped("no disk".into())).skipped, 1);
+        assert_eq!(run("bad", |_| panic!("as it must")).failed, 1);
+        assert_eq!(failures.len(), 1);
+        assert!(failures[0].starts_with("bad\n"), "{failures:?}");
+    }
+
+    #[test]
+    fn a_long_failure_is_repeated_by_its_ends() {
+        assert_eq!(ends_of("one\ntwo\n"), "    one\n    two");
+        let long: Vec<String> = (1..=40).map(|line| line.to_string()).collect();
+        let ends = ends_of(&long.join("\n"));
+        assert!(ends.starts_with("    1\n"), "{ends}");
+        assert!(ends.contains("    4\n    ...\n    33\n"), "{ends}");
+        assert!(ends.ends_with("    40"), "{ends}");
+        assert_eq!(ends_of(&"x".repeat(1000)).len(), 304);
     }
 
     #[test]
