@@ -17,7 +17,7 @@ use crate::counts::Counts;
 const LISTS: &str = "docs/api";
 
 /// The libraries that RELEASING.md publishes, lowest layer first.
-const CRATES: [&str; 15] = [
+const CRATES: [&str; 16] = [
     "ipc-base",
     "ipc-envelope",
     "ipc-protocol",
@@ -32,6 +32,7 @@ const CRATES: [&str; 15] = [
     "ipc-client",
     "ipc-setup",
     "ipc-renewal",
+    "ipc-monitor",
     "web-ipc",
 ];
 

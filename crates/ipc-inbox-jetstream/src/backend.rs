@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipc_inbox::{
-    AckError, DeadLetter, DeadLetterId, DeadReason, Inbox, InboxBackend, InboxSender, Message,
-    NoReply, NotifyGuard, Pending, Put, PutError, StorageError, Taken,
+    AckError, DeadLetter, DeadLetterId, DeadReason, Inbox, InboxBackend, InboxSender, InboxStatus,
+    Message, NoReply, NotifyGuard, Pending, Put, PutError, StorageError, Taken,
 };
 use ipc_protocol::MessageId;
 use tokio::sync::{Notify, oneshot, watch};
@@ -19,7 +19,7 @@ use crate::ids::Ids;
 use crate::local::{Arrived, Handed, Local};
 use crate::options::JetStreamOptions;
 use crate::room::Room;
-use crate::shared::{Shared, Trouble};
+use crate::shared::{Counts, Shared, Trouble};
 use crate::waits::Waits;
 use crate::wire::{Key, Names, reply_bytes_max};
 use crate::{dead, pruning, pulling, put, replies, settling};
@@ -452,6 +452,21 @@ impl InboxBackend for JetStream {
         Pending::later(async { count.await.unwrap_or(0) })
     }
 
+    fn status(&self) -> Pending<'_, InboxStatus> {
+        let shared = Arc::clone(&self.shared);
+        let status = self.shared.runtime.spawn(async move {
+            match shared.consumer().await {
+                Ok(counts) => InboxStatus::of_waiting(not_held(&counts, &shared)),
+                Err(_lost) => {
+                    let problem = "the NATS server does not answer for the inbox's consumer";
+                    InboxStatus::default().with_problem(Some(problem.into()))
+                }
+            }
+        });
+        let ended = |_| InboxStatus::default().with_problem(Some("the inbox has ended".into()));
+        Pending::later(async move { status.await.unwrap_or_else(ended) })
+    }
+
     fn finish(&self) -> Pending<'_, u64> {
         drop(self.close());
         if self.has_ended.swap(true, Ordering::AcqRel) {
@@ -480,10 +495,11 @@ impl InboxBackend for JetStream {
 /// How many messages wait: of those that are not acknowledged, all that the application does not
 /// have.
 async fn waiting(shared: &Shared) -> u64 {
-    match shared.consumer().await {
-        Ok(counts) => counts.outstanding().saturating_sub(shared.local.held() as u64),
-        Err(_) => 0,
-    }
+    shared.consumer().await.map_or(0, |counts| not_held(&counts, shared))
+}
+
+fn not_held(counts: &Counts, shared: &Shared) -> u64 {
+    counts.outstanding().saturating_sub(shared.local.held() as u64)
 }
 
 impl fmt::Debug for JetStream {

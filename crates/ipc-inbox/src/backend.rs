@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
 use crate::message::Message;
+use crate::status::InboxStatus;
 
 /// Room for the frame around the body of a reply, in bytes, with a margin.
 const FRAME_BYTES: usize = 1024;
@@ -390,6 +391,12 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// How many messages wait to be taken, including those that were given back. A message that was
     /// taken and not yet acknowledged does not count.
     fn waiting(&self) -> Pending<'_, u64>;
+
+    /// What the inbox holds now. The default knows the number of [`waiting`](InboxBackend::waiting)
+    /// messages alone.
+    fn status(&self) -> Pending<'_, InboxStatus> {
+        self.waiting().map(InboxStatus::of_waiting)
+    }
 
     /// Ends the inbox: closes it, delivers nothing more, finishes every earlier call, and writes
     /// what the inbox keeps. Returns how many messages were still

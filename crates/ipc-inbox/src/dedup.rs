@@ -129,8 +129,12 @@ impl Dedup {
     /// Whether one more id of this user can be remembered.
     pub(crate) fn has_room(&self, user: &str) -> bool {
         let own = self.users.get(user).map_or(0, |number| self.ids_of[*number as usize]);
-        own < self.user_ids_max
-            && self.buckets.ids() + self.current.ids + self.previous.ids < self.ids_max
+        own < self.user_ids_max && self.ids() < self.ids_max
+    }
+
+    /// How many ids are remembered.
+    pub(crate) fn ids(&self) -> usize {
+        self.buckets.ids() + self.current.ids + self.previous.ids
     }
 
     pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, at: Clocks) {

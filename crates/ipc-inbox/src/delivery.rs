@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use ipc_protocol::{Fingerprint, JsonError, MessageId, check_body, to_body};
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{AckError, InboxBackend, Taken};
+use crate::backend::{AckError, Taken};
+use crate::counted::Counted;
 use crate::dead_letter::kept_reason;
 
 /// A message that the application has received, with its sender. The application ends the delivery
@@ -28,7 +29,7 @@ use crate::dead_letter::kept_reason;
 #[must_use = "a delivery that is dropped is not acknowledged"]
 pub struct Delivery {
     taken: Taken,
-    backend: Arc<dyn InboxBackend>,
+    backend: Arc<Counted>,
     /// The message was acknowledged, replied to, given back or rejected, or the call that does so
     /// has begun.
     is_settled: bool,
@@ -68,7 +69,7 @@ pub enum ReplyError {
 }
 
 impl Delivery {
-    pub(crate) fn new(taken: Taken, backend: Arc<dyn InboxBackend>) -> Self {
+    pub(crate) fn new(taken: Taken, backend: Arc<Counted>) -> Self {
         Delivery { taken, backend, is_settled: false }
     }
 

@@ -7,6 +7,7 @@
 //! * [`InboxSender`] is the server's side, into which it puts them; both are made together
 //! * [`Delivery`] is a message in the application's hands
 //! * [`DeadLetter`] is a message that is no longer delivered, with its reason
+//! * [`InboxStatistics`] counts what went through it, [`InboxStatus`] says what it holds
 //! * [`MemoryOptions`] sets up an inbox in memory, [`DurableOptions`] one in a file
 //! * [`InboxReader`] and [`copy`] look at the file of a durable inbox beside the server that has it
 //! * [`InboxBackend`] is what a kind of inbox implements, and [`Replies`] helps it with requests
@@ -43,6 +44,7 @@
 
 mod backend;
 mod capacity;
+mod counted;
 mod dead_letter;
 mod dedup;
 mod delivery;
@@ -51,6 +53,8 @@ mod inbox;
 mod memory;
 mod message;
 mod replies;
+mod statistics;
+mod status;
 
 pub use backend::{AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, Taken};
 pub use dead_letter::{DeadLetter, DeadLetterId, DeadReason, StorageError};
@@ -61,3 +65,5 @@ pub use ipc_base::{ModeChange, Place, Remedy};
 pub use memory::MemoryOptions;
 pub use message::Message;
 pub use replies::Replies;
+pub use statistics::{Histogram, InboxStatistics};
+pub use status::InboxStatus;

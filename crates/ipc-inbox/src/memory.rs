@@ -20,6 +20,7 @@ use crate::dead_letter::{DeadLetter, DeadLetterId, DeadReason, StorageError};
 use crate::dedup::{BodyHash, Clocks, Dedup, Known};
 use crate::message::Message;
 use crate::replies::Replies;
+use crate::status::InboxStatus;
 use delayed::{Delayed, NeedsThread};
 
 pub use options::MemoryOptions;
@@ -507,6 +508,19 @@ impl InboxBackend for Memory {
         let state = self.state();
         let count = state.waiting.len() + state.redelivery.len() + self.delayed.len();
         Pending::ready(count as u64)
+    }
+
+    fn status(&self) -> Pending<'_, InboxStatus> {
+        let state = self.state();
+        let mut put_back: Vec<_> = self.delayed.map(|one| one.message.received_at);
+        put_back.extend(state.redelivery.values().map(|one| one.message.received_at));
+        let waiting = state.waiting.len() + put_back.len();
+        let oldest = state.waiting.front().map(|message| message.received_at);
+        let status = InboxStatus::of_waiting(waiting as u64)
+            .with_oldest(oldest.into_iter().chain(put_back).min())
+            .with_remembered_ids(state.dedup.ids() as u64)
+            .with_dead_letters(state.dead.len() as u64);
+        Pending::ready(status)
     }
 
     fn finish(&self) -> Pending<'_, u64> {

@@ -53,7 +53,7 @@ pub(crate) async fn admit<T: Send + 'static>(
         let session =
             authenticate::session(head.session(), (from.0.conn_data(), &from.1), state, now_secs)?;
         let user = authenticate::user(&session, &from.1, state).await?;
-        let sender = Sender::new(user, &from.1, received_at, key_index);
+        let sender = Sender::new(user, &from.1, received_at, key_index, state);
         let made = make(&head.frame().map_err(malformed)?, &sender)?;
         return Ok((made, sealed.into_reservation()));
     }
@@ -68,7 +68,7 @@ pub(crate) async fn admit<T: Send + 'static>(
     let session = session.as_ref().map(|token| token.as_str());
     let session = authenticate::session(session, (from.0.conn_data(), &from.1), state, now_secs)?;
     let user = authenticate::user(&session, &from.1, state).await?;
-    let sender = Sender::new(user, &from.1, received_at, key_index);
+    let sender = Sender::new(user, &from.1, received_at, key_index, state);
     on_a_thread(state, move || {
         let mut sealed = sealed;
         // The envelope is open already, so this only parses the head again, which is fast.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -9,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_protocol::{DUPLICATE_HEADER, RAW_ENVELOPE_TYPE, SUBMIT_TEXT};
 use log::Level;
 
+use crate::peer::PeerCertificate;
 use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 use crate::refusal::Refusal;
 use crate::reply_body::ReplyBody;
@@ -49,6 +51,10 @@ pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal
         Err(refusal) => (refusal.response(), Some(refusal)),
     };
     if let Some(state) = request.app_data::<web::Data<State>>() {
+        if let Some(refusal) = &refusal {
+            let peer = request.conn_data::<Rc<PeerCertificate>>().and_then(|shown| shown.name());
+            state.statistics.refused(refusal.code(), request.peer_addr(), peer);
+        }
         let what = (request.method(), request.path(), response.status());
         note(&state.log, request.peer_addr(), what, refusal.as_ref());
     }
@@ -59,11 +65,13 @@ pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal
 pub(crate) fn refuse(
     request: &actix_http::Request,
     refusal: &Refusal,
-    log: &RateLimitedLog,
+    state: &State,
 ) -> HttpResponse {
     let response = refusal.response();
+    let peer = request.conn_data::<Rc<PeerCertificate>>().and_then(|shown| shown.name());
+    state.statistics.refused(refusal.code(), request.peer_addr(), peer);
     note(
-        log,
+        &state.log,
         request.peer_addr(),
         (request.method(), request.path(), response.status()),
         Some(refusal),

@@ -30,14 +30,16 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// The user of an authenticated session on this peer's connection.
+    /// The user of an authenticated session on this peer's connection. The statistics note both.
     /// `key_index` says which key of the peer's ring opened the frame.
     pub(crate) fn new(
         user: Arc<str>,
         peer: &Peer,
         received_at: SystemTime,
         key_index: usize,
+        state: &State,
     ) -> Self {
+        state.statistics.seen(peer, &user, received_at);
         let (certificate, peer) = (peer.certificate, peer.shared_name.clone());
         Sender { user, certificate, peer, received_at, key_index }
     }

@@ -351,5 +351,5 @@ fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody
     if let Some(connection) = request.conn_data::<Rc<ConnectionState>>() {
         connection.close_soon();
     }
-    Err(refuse(&request, &refusal, &state.log).into())
+    Err(refuse(&request, &refusal, state).into())
 }

@@ -4,6 +4,7 @@
 //! * [`Server::builder`] configures a server with a [`Home`](ipc_home::Home), and
 //!   [`ServerBuilder::start`] starts it
 //! * [`Server::inbox`] returns the inbox from which the application takes its messages
+//! * [`Server::observer`] returns a handle that reads the server's figures
 //! * [`blocking::Server`] is the same for programs that are not async
 //!
 //! The server runs on threads of its own, so the application may use any async runtime or none. No
@@ -63,6 +64,7 @@ mod login_permits;
 mod login_slowdown;
 mod login_throttle;
 mod memory_budget;
+mod observer;
 mod oldest;
 mod open_files;
 mod peer;
@@ -79,6 +81,7 @@ mod server;
 mod session;
 mod spans;
 mod state;
+mod statistics;
 mod stopping;
 mod timeouts;
 mod trust;
@@ -93,14 +96,17 @@ pub use ipc_base::{
 };
 pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_inbox::{
-    AckError, DeadLetter, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, InboxBackend,
-    InboxChoice, InboxSender, MemoryOptions, Message, NoReply, NotifyGuard, OpenError, ParseError,
-    Pending, Put, PutError, Replies, ReplyError, StorageError, Taken,
+    AckError, DeadLetter, DeadLetterId, DeadReason, Delivery, DurableOptions, Histogram, Inbox,
+    InboxBackend, InboxChoice, InboxSender, InboxStatistics, InboxStatus, MemoryOptions, Message,
+    NoReply, NotifyGuard, OpenError, ParseError, Pending, Put, PutError, Replies, ReplyError,
+    StorageError, Taken,
 };
-pub use ipc_protocol::{Fingerprint, MessageId, Protocol};
+pub use ipc_protocol::{Fingerprint, MessageId, ProblemCode, Protocol};
 pub use ipc_store::{
     BoxFuture, CredentialVersion, DatabaseError, Password, PasswordError, SqliteUserStore,
     StoreError, UserStore, Username, UsernameError,
 };
+pub use observer::{NotReady, Observer};
 pub use open_files::open_files_needed;
 pub use server::Server;
+pub use statistics::{RecentRefusal, SeenPeer, ServerStatistics};

@@ -165,6 +165,11 @@ impl LastingPeer {
         LastingPeer { address: request.peer_addr(), shown: request.conn_data().cloned() }
     }
 
+    /// The peer name in the certificate that was shown.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.shown.as_ref().and_then(|shown| shown.name())
+    }
+
     /// Like [`Peer::of`], without the request.
     ///
     /// # Errors
@@ -188,6 +193,11 @@ impl PeerCertificate {
             good: Cell::new(None),
             derived: RefCell::new(None),
         })
+    }
+
+    /// The peer name in it.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.shared_name.clone()
     }
 
     /// What the connections of this peer are counted under.

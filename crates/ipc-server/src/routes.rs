@@ -222,6 +222,7 @@ async fn log_in(
     let now_secs = unix_secs(SystemTime::now());
     let key_id = state.trust().key_id(key_index);
     state.login_notes.succeeded(&credentials.username, &peer, key_id, now_secs);
+    state.statistics.login_granted();
     state.login_slowdown.succeeded(source, &credentials.username, Instant::now());
     let iv = random_iv().map_err(no_random_bytes)?;
     let session = Session {
@@ -245,6 +246,7 @@ fn note_failed(attempt: LoginAttempt<'_>, username: &str, state: &State) {
     attempt.failed();
     state.login_slowdown.failed(username, Instant::now());
     state.login_notes.failed(username);
+    state.statistics.login_failed();
 }
 
 fn bad_credentials() -> Refusal {
@@ -364,7 +366,7 @@ async fn submit_all(
     let (is_raw, keys) = (sealed.is_raw(), Arc::clone(&peer.envelope_keys));
     let messages_max = state.batch_messages_max;
     let (batch, _held) =
-        admit(sealed, Route::MessageBatch, (request, peer), state, move |frame, sender| {
+        admit(sealed, Route::MessageBatch, (request, peer.clone()), state, move |frame, sender| {
             let entries = frame.batch(messages_max).map_err(malformed)?;
             let codes: Vec<_> = entries.iter().map(|entry| entry.err()).collect();
             let good = entries.into_iter().filter_map(|entry| entry.ok());
@@ -378,9 +380,13 @@ async fn submit_all(
     let mut put = put.into_iter();
 
     let mut reply = BatchReply::default();
+    let refused = |code: ProblemCode| {
+        state.statistics.refused(code, request.peer_addr(), peer.shared_name.clone());
+        code.as_str()
+    };
     for (index, code) in (0..).zip(codes) {
         let code = match code {
-            Some(code) => code.as_str(),
+            Some(code) => refused(code),
             None => match put.next() {
                 Some(Ok(Put::Accepted)) => {
                     reply.accepted += 1;
@@ -389,17 +395,20 @@ async fn submit_all(
                 Some(Ok(Put::Duplicate)) => BatchOutcome::DUPLICATE,
                 Some(Err(PutError::RememberedFull)) if reply.full_from.is_none() => {
                     reply.full_from = Some(index);
-                    reply.full_code = Some(ProblemCode::IdsFull.as_str().into());
+                    reply.full_code = Some(refused(ProblemCode::IdsFull).into());
                     continue;
                 }
                 Some(Err(PutError::Full | PutError::RememberedFull)) | None => {
-                    reply.full_from.get_or_insert(index);
+                    if reply.full_from.is_none() {
+                        refused(ProblemCode::InboxFull);
+                        reply.full_from = Some(index);
+                    }
                     continue;
                 }
                 Some(Err(
                     error @ (PutError::Closed | PutError::Unavailable | PutError::Unknown),
                 )) => return Err(not_put(error)),
-                Some(Err(error)) => not_put(error).code().as_str(),
+                Some(Err(error)) => refused(not_put(error).code()),
             },
         };
         reply.others.push(BatchOutcome { index, code: code.into() });

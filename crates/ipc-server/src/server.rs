@@ -23,9 +23,11 @@ use crate::login_permits::LoginPermits;
 use crate::login_slowdown::LoginSlowdown;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
+use crate::observer::Observer;
 use crate::open_files::{self, Places};
 use crate::sealed_body::Limits;
 use crate::state::State;
+use crate::statistics::Counters;
 use crate::stopping::Stopping;
 use crate::timeouts::Timeouts;
 use crate::trust::{CurrentTrust, Trust};
@@ -73,6 +75,12 @@ impl Server {
     /// handle may be cloned and outlives the server.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    /// A handle that reads the server's figures.
+    pub fn observer(&self) -> Observer {
+        let (name, inbox) = (self.name.clone(), self.inbox.clone());
+        Observer::new(name, self.address, self.state.clone(), inbox)
     }
 
     /// Closes the inbox for good: from now on nothing is accepted or delivered. Call it after
@@ -380,6 +388,7 @@ async fn prepare(
         users: Users::new(users, builder.users_outage_max),
         inbox: sender,
         log: Arc::default(),
+        statistics: Counters::new(SystemTime::now()),
         attempts: LoginThrottle::new(builder.failed_logins_max, builder.peer_failed_logins_max),
         login_slowdown,
         login_ids: LoginIds::default(),

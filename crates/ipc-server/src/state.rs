@@ -18,6 +18,7 @@ use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sealed_body::Limits;
+use crate::statistics::Counters;
 use crate::stopping::Stopping;
 use crate::trust::{CurrentTrust, Trust};
 use crate::users::Users;
@@ -31,6 +32,7 @@ pub(crate) struct State {
     pub(crate) users: Users,
     pub(crate) inbox: InboxSender,
     pub(crate) log: Arc<RateLimitedLog>,
+    pub(crate) statistics: Arc<Counters>,
     pub(crate) attempts: LoginThrottle,
     pub(crate) login_slowdown: LoginSlowdown,
     pub(crate) login_ids: LoginIds,

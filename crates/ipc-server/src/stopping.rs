@@ -67,6 +67,11 @@ impl Stopping {
         Counted(Arc::clone(self))
     }
 
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        *self.connections.borrow()
+    }
+
     /// Waits until there is no connection.
     pub(crate) async fn no_connection(&self) {
         let mut connections = self.connections.subscribe();

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::error::DatabaseError;
+use crate::system::is_out_of_room;
 use crate::watch::{Condition, Watch};
 
 /// The `user_version` of a file that one process has to itself: 1 while the file is in use. The
@@ -97,6 +98,19 @@ impl Database {
     /// the path.
     pub fn check_file(&self) -> Result<(), DatabaseError> {
         self.watch.check()
+    }
+
+    /// Checks that a write would find its files, as [`check_file`](Self::check_file) does, and room
+    /// on their file system.
+    ///
+    /// # Errors
+    /// As `check_file`, and [`DatabaseError::DiskFull`].
+    pub fn check_room(&self) -> Result<(), DatabaseError> {
+        self.check_file()?;
+        match is_out_of_room(self.path()) {
+            true => Err(DatabaseError::DiskFull { what: self.what, path: self.path().to_owned() }),
+            false => Ok(()),
+        }
     }
 
     /// Whether the file was opened although its latest changes are missing: its `-wal` was emptied,

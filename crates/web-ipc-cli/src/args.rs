@@ -20,7 +20,8 @@ use zeroize::Zeroizing;
 use commands::{OF_ENROL_CREATE, command};
 pub(crate) use invocation::{
     AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, InboxKind,
-    Invocation, Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
+    Invocation, Keys, Letters, LogLevel, Metrics, RequestArgs, SendArgs, Serve, Target, Test,
+    Users,
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
@@ -353,6 +354,11 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
 
 fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
+    if options.get_flag("allowRemoteMetrics") && !options.contains_id("metrics") {
+        let serve = command.find_subcommand("serve").expect("it is defined here");
+        let what = "'--allowRemoteMetrics' needs '--metrics'";
+        return Err(UsageError::new(what, None, &usage_of(serve)));
+    }
     let tries = options.get_one("tries").copied();
     // clap fills in the defaults.
     let inbox = inbox(command, "serve", options)?;
@@ -372,6 +378,10 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
         tries,
         drain_secs: *options.get_one("drain").expect("has a default"),
         stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
+        metrics: text(options, "metrics").map(|address| Metrics {
+            address,
+            allows_remote: options.get_flag("allowRemoteMetrics"),
+        }),
     })
 }
 

@@ -9,6 +9,7 @@ mod command;
 mod ending;
 mod jobs;
 mod lines;
+mod monitoring;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -91,6 +92,17 @@ pub(crate) fn run(
             server = server.users(user_store(&home).await?);
         }
         let server = server.start().await?;
+        let monitor = match &serve.metrics {
+            None => None,
+            Some(metrics) => match monitoring::start(metrics, &server, &home) {
+                Ok(monitor) => Some(monitor),
+                Err(failure) => {
+                    server.stop().await;
+                    server.finish_inbox().await;
+                    return Err(failure);
+                }
+            },
+        };
         if home.node_settings()?.is_some() {
             tokio::spawn(follow_first(home.clone()));
         }
@@ -101,13 +113,16 @@ pub(crate) fn run(
             drain: Drain::new(Duration::from_secs(u64::from(serve.drain_secs))),
             stop_within,
         };
-        match &serve.exec {
+        let result = match &serve.exec {
             None => lines::print_all(serving).await,
             Some(command) => {
                 let job = jobs::Job::new(command, home.root(), tries, serving.is_durable);
                 jobs::run_all(serving, job, serve.jobs).await
             }
-        }
+        };
+        // It shows how the stop goes on, to its end.
+        drop(monitor);
+        result
     });
     // Not waiting: a write to a reader that does not read would block for ever.
     runtime.shutdown_background();

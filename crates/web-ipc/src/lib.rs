@@ -17,6 +17,7 @@
 //! | users that several servers share | `postgres::PostgresUserStore` | `postgres` |
 //! | the same without async | `blocking` | `blocking` (default) |
 //! | to make a home, certificates and users | `setup` | `setup` |
+//! | metrics and a status page of a server | `monitor::Monitor` | `monitor` |
 //! | certificates that are renewed while a program runs | `renewal::Renewing` | `renewal` |
 //!
 //! A home is made once, with `web-ipc --init --run` on the command line or with `setup::init`. The
@@ -59,6 +60,7 @@
 //! - `setup`: makes homes, certificates and users. It links OpenSSL.
 //! - `renewal`: keeps the certificates of a home renewed, also of an enrolled client's. It has
 //!   `client` and `setup` with it.
+//! - `monitor`: metrics for Prometheus, health checks and a status page of a server.
 //! - `tracing`: the server's spans and events for a subscriber of `tracing`. Its `log` lines
 //!   remain.
 //! - `vendored`: builds this OpenSSL from source, with `make` and `perl`.
@@ -110,6 +112,12 @@ pub mod setup {
 #[cfg(feature = "renewal")]
 pub mod renewal {
     pub use ipc_renewal::*;
+}
+
+/// Metrics, health checks and a status page of a server. Re-exports all of `ipc-monitor`.
+#[cfg(feature = "monitor")]
+pub mod monitor {
+    pub use ipc_monitor::*;
 }
 
 /// Clients and servers for programs that are not async.

@@ -25,6 +25,7 @@ mod scaling;
 mod scenario;
 mod secrets;
 mod shell_client;
+mod status_page;
 mod trust;
 
 use std::cell::RefCell;
@@ -81,6 +82,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("the tests of the Python package pass against this server", python_package::suite),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
+    (
+        "the status page moves under load, and shows a revoked certificate and a full inbox",
+        status_page::in_a_browser,
+    ),
     (
         "certificates, keys and users change under load, and no message is lost or repeated",
         trust::changes_under_load,

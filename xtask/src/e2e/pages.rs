@@ -23,6 +23,9 @@ const HOME_SHOWN: &str = "/home/ada";
 /// The port that the pages show. It is replaced by a free port.
 const PORT_SHOWN: &str = "3000";
 
+/// The port of the monitor that the pages show. It is replaced by another free port.
+const MONITOR_PORT_SHOWN: &str = "9464";
+
 /// The option of the command that asks for the code of a bundle.
 pub(super) const ACCEPT: &str = "--accept";
 
@@ -58,6 +61,7 @@ const RUN: &[&str] = &[
     "mkdir",
     "(umask 077;",
     "tar",
+    "curl",
 ];
 
 /// The beginnings of commands that are not run here, with the check that covers them.
@@ -112,7 +116,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
     let commands =
         console_blocks::commands(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
     let sandbox = Sandbox::new(built);
-    let port = free_port();
+    let (port, monitor_port) = (free_port(), free_port().to_string());
     let mut server: Option<ShownServer> = None;
     let mut code: Option<String> = None;
     let mut key_ids = Vec::new();
@@ -128,7 +132,8 @@ fn run_page(built: &Built, path: &Path) -> usize {
         if ends_server && let Some(server) = server.take() {
             server.stop();
         }
-        let command = with_key_ids(&at_port(&shown.command, port), &key_ids);
+        let command = at_port(&shown.command, port).replace(MONITOR_PORT_SHOWN, &monitor_port);
+        let command = with_key_ids(&command, &key_ids);
         match kind {
             Kind::Elsewhere(_) => continue,
             Kind::Unknown => panic!("{place}\nno check covers this command"),

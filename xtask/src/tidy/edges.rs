@@ -52,6 +52,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("ipc-renewal", &["ipc-base", "ipc-home", "ipc-client", "ipc-setup"]),
+    ("ipc-monitor", &["ipc-base", "ipc-server"]),
     (
         "web-ipc",
         &[
@@ -61,6 +62,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-client",
             "ipc-setup",
             "ipc-renewal",
+            "ipc-monitor",
             "ipc-store-postgres",
         ],
     ),
@@ -77,6 +79,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-client",
             "ipc-setup",
             "ipc-renewal",
+            "ipc-monitor",
         ],
     ),
     (

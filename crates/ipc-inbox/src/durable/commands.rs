@@ -14,6 +14,7 @@ use crate::backend::{AckError, Put, PutError, Taken};
 use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
 use crate::message::Message;
 use crate::replies::Reply;
+use crate::status::InboxStatus;
 
 /// A command for the thread.
 pub(super) enum Command {
@@ -76,6 +77,9 @@ pub(super) enum Command {
     },
     Waiting {
         done: oneshot::Sender<u64>,
+    },
+    Status {
+        done: oneshot::Sender<InboxStatus>,
     },
     /// The last command that is carried out. The answer comes when the file is closed: how many
     /// messages wait in it.

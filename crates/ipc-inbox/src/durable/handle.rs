@@ -20,6 +20,7 @@ use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
 use crate::inbox::{Inbox, InboxSender, both_sides};
 use crate::message::Message;
 use crate::replies::Replies;
+use crate::status::InboxStatus;
 
 /// How long replies are also kept in memory. The file keeps them as long as ids.
 const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
@@ -272,6 +273,12 @@ impl InboxBackend for Durable {
     fn waiting(&self) -> Pending<'_, u64> {
         let answer = self.send(|done| Command::Waiting { done });
         Pending::later(async { answer.await.unwrap_or(0) })
+    }
+
+    fn status(&self) -> Pending<'_, InboxStatus> {
+        let answer = self.send(|done| Command::Status { done });
+        let ended = || InboxStatus::default().with_problem(Some("the inbox has ended".into()));
+        Pending::later(async move { answer.await.unwrap_or_else(ended) })
     }
 
     fn finish(&self) -> Pending<'_, u64> {

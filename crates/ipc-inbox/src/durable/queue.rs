@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::admission::Prefetch;
 use super::commands::{Commands, Handed};
 use super::options::DurableOptions;
-use super::statements::Stored;
+use super::statements::{Oldest, Stored};
 use crate::backend::Taken;
 use crate::message::Message;
 
@@ -122,6 +122,23 @@ impl Queue {
     pub(super) fn waiting(&self) -> u64 {
         let in_memory = (self.redelivery.len() + self.prefetched.len()) as u64;
         self.backlog.saturating_add(in_memory + self.delayed)
+    }
+
+    /// Which of the waiting messages is the oldest.
+    pub(super) fn oldest(&self) -> Oldest {
+        let put_back = self.leases.values().filter(|lease| lease.is_delayed).map(|lease| lease.seq);
+        let redelivery = self.redelivery.keys().next().copied();
+        let prefetched = self.prefetched.front().map(|stored| stored.seq);
+        match put_back.chain(redelivery).chain(prefetched).min() {
+            Some(seq) => Oldest::Is(seq),
+            None if self.backlog > 0 => Oldest::ComesAfter(self.handed_up_to),
+            None => Oldest::None,
+        }
+    }
+
+    /// How many messages the application has, or will have in a moment.
+    pub(super) fn in_hand(&self) -> u64 {
+        (self.leases.len() as u64).saturating_sub(self.delayed)
     }
 
     /// Whether a taker waits for a message.

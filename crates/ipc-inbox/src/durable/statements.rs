@@ -275,6 +275,31 @@ pub(super) fn mark_next(
     marked.mark(connection, max_deliveries)
 }
 
+/// Where the oldest waiting message is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Oldest {
+    None,
+    /// The message with this number.
+    Is(i64),
+    /// The first after this number that is not dead.
+    ComesAfter(i64),
+}
+
+/// When the oldest waiting message arrived.
+pub(super) fn received_at(connection: &Connection, oldest: Oldest) -> Result<Option<SystemTime>> {
+    let (text, seq) = match oldest {
+        Oldest::None => return Ok(None),
+        Oldest::Is(seq) => ("SELECT received_at FROM messages WHERE seq = ?", seq),
+        Oldest::ComesAfter(seq) => (
+            "SELECT received_at FROM messages WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT 1",
+            seq,
+        ),
+    };
+    let millis =
+        connection.prepare_cached(text)?.query_row([seq], |row| unsigned(row, 0)).optional()?;
+    Ok(millis.map(|millis| UNIX_EPOCH + Duration::from_millis(millis)))
+}
+
 /// [`mark_next`] for the messages with these numbers, in order, as far as they exist.
 pub(super) fn mark_redelivered(
     connection: &Connection,

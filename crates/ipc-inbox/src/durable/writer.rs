@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
+use ipc_base::chain;
 use ipc_sqlite::BlockingDatabase;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -17,12 +18,13 @@ use super::commands::{Acked, Command, Commands, Patience};
 use super::lock::lock;
 use super::options::{DurableOptions, OpenError};
 use super::queue::{Queue, Taker};
-use super::statements::{self, Key};
+use super::statements::{self, Key, Oldest};
 use super::user_ids::UserIds;
 use crate::backend::{AckError, NoReply, Put, PutError};
 use crate::dead_letter::StorageError;
 use crate::message::Message;
 use crate::replies::{Replies, Reply};
+use crate::status::InboxStatus;
 
 /// How often old ids and replies are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -285,8 +287,31 @@ impl Writer {
             Command::Waiting { done } => {
                 let _gone = done.send(self.queue.waiting());
             }
+            Command::Status { done } => {
+                let _gone = done.send(self.status());
+            }
             Command::Finish { done } => self.finishing.push(done),
         }
+    }
+
+    fn status(&self) -> InboxStatus {
+        let (waiting, in_hand) = (self.queue.waiting(), self.queue.in_hand());
+        let dying = self.queue.exhausted().len() as u64;
+        let oldest = match self.queue.oldest() {
+            Oldest::None => None,
+            oldest => self
+                .database
+                .read(|file| statements::received_at(file, oldest))
+                .unwrap_or_else(|error| {
+                    self.report(&error);
+                    None
+                }),
+        };
+        InboxStatus::of_waiting(waiting)
+            .with_oldest(oldest)
+            .with_remembered_ids(self.remembered)
+            .with_dead_letters(self.messages.saturating_sub(waiting + in_hand + dying))
+            .with_problem(self.database.check_room().err().map(|error| chain(&error).to_string()))
     }
 
     /// Ends the leases and delays that are over, and marks messages as dead whose last delivery

@@ -48,6 +48,11 @@ impl<T> Delayed<T> {
         self.state().items.len()
     }
 
+    /// Applies `f` to each item.
+    pub(super) fn map<U>(&self, f: impl FnMut(&T) -> U) -> Vec<U> {
+        self.state().items.values().map(f).collect()
+    }
+
     /// Removes the items that are due, each with its order.
     pub(super) fn take_due(&self, now: Instant) -> Vec<(u64, T)> {
         let mut due = Vec::new();

@@ -1,8 +1,11 @@
 //! Runs the suite with the kinds of inbox of this crate, and with that of the example.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ipc_inbox::{AckError, DeadLetterId, DurableOptions, Inbox, MemoryOptions, Message, NoReply};
+use ipc_inbox::{
+    AckError, DeadLetterId, DurableOptions, Inbox, InboxStatus, MemoryOptions, Message, NoReply,
+    Put,
+};
 
 use crate::suite::{suite, whole_suite};
 use crate::support::{Both, NO_WAIT, id, message};
@@ -77,4 +80,70 @@ async fn a_backend_that_puts_nothing_back_says_so_and_the_sender_is_told() {
     assert!(inbox.dead(9).await.unwrap().is_empty());
     assert_eq!(inbox.requeue(&[DeadLetterId::new(1)]).await.unwrap(), 0);
     assert_eq!(inbox.discard(&[DeadLetterId::new(1)]).await.unwrap(), 0);
+}
+
+/// What both kinds of inbox of this crate count and say of themselves.
+async fn says_what_it_did_and_what_it_holds(inbox: Both) {
+    let old = SystemTime::now() - Duration::from_secs(90);
+    for number in 1..=5 {
+        let received_at = old + Duration::from_secs(number.into());
+        let wants_reply = number == 4;
+        let message = Message { received_at, wants_reply, ..message(number, "{}") };
+        assert_eq!(inbox.put(message.clone(), NO_WAIT).await, Ok(Put::Accepted));
+        assert_eq!(inbox.put(message, NO_WAIT).await, Ok(Put::Duplicate));
+    }
+    let age = |status: &InboxStatus| {
+        status.oldest.unwrap().duration_since(old).unwrap().as_secs_f64().round()
+    };
+    let status = inbox.status().await;
+    assert_eq!((status.waiting, age(&status)), (5, 1.0));
+    assert_eq!((status.remembered_ids, status.dead_letters), (Some(5), Some(0)));
+    assert_eq!(status.problem, None);
+
+    let taken = inbox.recv_many(9).await;
+    assert_eq!(inbox.statistics().in_hand(), 5);
+    assert_eq!(inbox.status().await.oldest, None, "all are with the application");
+    let mut taken = taken.into_iter();
+    let mut next = || taken.next().unwrap();
+    next().ack().await.unwrap();
+    next().nack(Duration::from_secs(3600)).await.unwrap();
+    next().reject("no").await.unwrap();
+    next().reply(&serde_json::json!({})).await.unwrap();
+    let status = inbox.status().await;
+    assert_eq!((status.waiting, age(&status)), (1, 2.0), "the one that was given back");
+    assert_eq!(status.dead_letters, Some(1));
+    next().nack(Duration::ZERO).await.unwrap();
+    let again = inbox.recv().await.unwrap();
+    assert_eq!(again.redeliveries(), 1);
+    drop(again);
+
+    let did = inbox.statistics();
+    assert_eq!((did.accepted, did.duplicates, did.put_seconds.count()), (5, 5, 10));
+    assert_eq!((did.delivered, did.redelivered, did.in_hand()), (5, 1, 0));
+    assert_eq!((did.acknowledged, did.replied, did.given_back), (1, 1, 2));
+    assert_eq!((did.rejected, did.dropped), (1, 1));
+    assert_eq!(did.delivery_seconds.count(), 5);
+    assert!(did.delivery_seconds.sum > 5.0 * 80.0, "{}", did.delivery_seconds.sum);
+}
+
+#[tokio::test]
+async fn an_inbox_in_memory_says_what_it_did_and_what_it_holds() {
+    says_what_it_did_and_what_it_holds(memory(10).await).await;
+}
+
+#[tokio::test]
+async fn an_inbox_in_a_file_says_what_it_did_and_what_it_holds() {
+    says_what_it_did_and_what_it_holds(durable(10).await).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_says_only_how_many_wait_has_a_status_too() {
+    let inbox = vec_deque(10).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let status = inbox.status().await;
+    assert_eq!(status, InboxStatus::of_waiting(1));
+    // What it does not take back is dropped, and counted once.
+    let _unsupported = inbox.recv().await.unwrap().nack(Duration::ZERO).await;
+    let did = inbox.statistics();
+    assert_eq!((did.given_back, did.dropped, did.in_hand()), (0, 1, 0));
 }

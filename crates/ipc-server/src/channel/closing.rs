@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_http::ws::{CloseCode, CloseReason};
-use ipc_protocol::close_code_of;
+use ipc_protocol::{ProblemCode, close_code_of};
 use log::Level;
 
 use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
@@ -28,13 +28,13 @@ pub(super) struct Closing {
     /// The message for the log. It never contains a secret.
     cause: Option<String>,
     level: Level,
-    /// The peer is no longer entitled to replies.
-    pub(super) is_refusal: bool,
+    /// The refusal that ends the channel: the peer is no longer entitled to replies.
+    pub(super) refusal: Option<ProblemCode>,
 }
 
 impl Closing {
     fn new(code: u16, reason: &'static str) -> Self {
-        Closing { code, reason, cause: None, level: Level::Info, is_refusal: false }
+        Closing { code, reason, cause: None, level: Level::Info, refusal: None }
     }
 
     /// The server ends the channel, and nobody made a mistake.
@@ -92,7 +92,7 @@ impl From<Refusal> for Closing {
             reason: code.as_str(),
             cause: refusal.into_cause(),
             level,
-            is_refusal: true,
+            refusal: Some(code),
         }
     }
 }

@@ -77,7 +77,12 @@ pub(super) async fn drive(parts: Parts) {
         outgoing,
         wait,
     );
+    let open = state.statistics.channel_opened();
     poll_fn(|context| driver.poll(context)).await;
+    drop(open);
+    if let Some(code) = driver.ending.as_ref().and_then(|closing| closing.refusal) {
+        driver.count_refusal(code);
+    }
     spans::channel_closed(driver.ending.as_ref().map(|closing| closing.code));
     closed.note(driver.ending.take());
 }
@@ -370,7 +375,7 @@ where
         if self.putting.is_some() {
             return self.ends_with(closing);
         }
-        if closing.is_refusal {
+        if closing.refusal.is_some() {
             self.answers.drop_replies();
         }
         self.ending = Some(closing);
@@ -443,7 +448,7 @@ where
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
             spans::frame(&user, frame.entries.len(), requests);
-            let sender = authenticate::Sender::new(user, &peer, received_at, self.key_index);
+            let sender = authenticate::Sender::new(user, &peer, received_at, self.key_index, state);
             self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }
         Poll::Ready(Ok(()))
@@ -539,6 +544,7 @@ where
         for (entry, pending_entry) in (first..).zip(self.pending_entries.drain(..)) {
             let (put, request) = match pending_entry {
                 PendingEntry::Bad(code) => {
+                    count_refusal(self.state, &self.channel_peer, code);
                     self.answers.settle(entry, code.as_str());
                     continue;
                 }
@@ -567,9 +573,11 @@ where
                     self.waiting.insert(entry);
                 }
                 (Some(Err(PutError::IdReused)), _) => {
+                    count_refusal(self.state, &self.channel_peer, ProblemCode::IdReused);
                     self.answers.settle(entry, ProblemCode::IdReused.as_str());
                 }
                 (Some(Err(PutError::TooLarge)), _) => {
+                    count_refusal(self.state, &self.channel_peer, ProblemCode::TooLarge);
                     self.answers.settle(entry, ProblemCode::TooLarge.as_str());
                 }
                 (Some(Err(PutError::Closed)), _) => is_closed = true,
@@ -609,6 +617,7 @@ where
         self.reservation.release();
         if let Some((from, code)) = refused {
             self.sequence.refuse(from);
+            self.count_refusal(code);
             self.answers.refuse(from, code);
         }
         if is_closed {
@@ -618,6 +627,15 @@ where
             self.ends_with(Closing::away("the inbox lost its engine"));
         }
         Poll::Ready(())
+    }
+
+    fn refuse_entry(&mut self, entry: u64, code: ProblemCode) {
+        self.count_refusal(code);
+        self.answers.settle(entry, code.as_str());
+    }
+
+    fn count_refusal(&self, code: ProblemCode) {
+        count_refusal(self.state, &self.channel_peer, code);
     }
 
     /// Whether the channel is not about to end.
@@ -633,9 +651,9 @@ where
             Ok(Ok(body)) => self.answers.reply(entry, is_duplicate, body),
             Ok(Err(error)) => {
                 let refusal = no_reply(error, self.state.is_stopping());
-                self.answers.settle(entry, refusal.code().as_str());
+                self.refuse_entry(entry, refusal.code());
             }
-            Err(_elapsed) => self.answers.settle(entry, ProblemCode::NoReplyInTime.as_str()),
+            Err(_elapsed) => self.refuse_entry(entry, ProblemCode::NoReplyInTime),
         }
     }
 
@@ -645,7 +663,7 @@ where
         let stops_at = *self.stops_at.get_or_insert(now + self.settings.stop);
         if now >= stops_at {
             for entry in std::mem::take(&mut self.waiting) {
-                self.answers.settle(entry, ProblemCode::ShuttingDown.as_str());
+                self.refuse_entry(entry, ProblemCode::ShuttingDown);
             }
         }
         if now >= stops_at || (self.waiting.is_empty() && self.putting.is_none()) {
@@ -799,6 +817,11 @@ where
         self.outgoing.borrow_mut().shrink();
         (self.scratch, self.pending_entries) = (Vec::new(), Vec::new());
     }
+}
+
+/// A function of its own, for places where a part of the driver is borrowed.
+fn count_refusal(state: &State, channel_peer: &ChannelPeer, code: ProblemCode) {
+    state.statistics.refused(code, channel_peer.address(), channel_peer.name());
 }
 
 /// The result of a read.

@@ -116,6 +116,11 @@ impl ChannelPeer {
         self.peer.address
     }
 
+    /// The peer name in its certificate.
+    pub(super) fn name(&self) -> Option<Arc<str>> {
+        self.peer.name()
+    }
+
     pub(super) fn last_session(&self) -> &LastSession {
         &self.last_session
     }

@@ -309,6 +309,20 @@ fn serve_command() -> Command {
                 .value_parser(|text: &str| number_between(text, 1, u16::MAX))
                 .default_value("60"),
         )
+        .arg(
+            Arg::new("metrics")
+                .long("metrics")
+                .value_name("ADDRESS")
+                .num_args(0..=1)
+                .default_missing_value("127.0.0.1:9464")
+                .help("Show figures at this IP address and port: /metrics for Prometheus, /healthz and /readyz, and a status page at / [default without an address: 127.0.0.1:9464]"),
+        )
+        .arg(
+            Arg::new("allowRemoteMetrics")
+                .long("allowRemoteMetrics")
+                .action(ArgAction::SetTrue)
+                .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users"),
+        )
 }
 
 fn send_command() -> Command {

@@ -138,6 +138,17 @@ pub(crate) struct Serve {
     pub(crate) drain_secs: u16,
     /// How long a stop may take, in seconds.
     pub(crate) stop_within_secs: u16,
+    /// Where to show figures, if anywhere.
+    pub(crate) metrics: Option<Metrics>,
+}
+
+/// Where a server shows its figures.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Metrics {
+    /// `HOST:PORT`.
+    pub(crate) address: String,
+    /// Whether other hosts may reach it.
+    pub(crate) allows_remote: bool,
 }
 
 /// The server to send to, and the user to log in as.

@@ -1,0 +1,45 @@
+//! The monitor of `--serve --metrics`: figures for Prometheus and a status page.
+
+use std::time::{Duration, SystemTime};
+
+use ipc_home::Home;
+use ipc_monitor::{Monitor, MonitorError, MonitoredCertificate};
+use ipc_server::Server;
+use ipc_setup::list_certificates;
+
+use crate::args::Metrics;
+use crate::error::Failure;
+
+/// Starts the monitor of a server.
+pub(super) fn start(metrics: &Metrics, server: &Server, home: &Home) -> Result<Monitor, Failure> {
+    let home = home.clone();
+    let mut builder = Monitor::builder(server.observer())
+        .bind(&metrics.address)
+        .certificates(move || certificates(&home));
+    if metrics.allows_remote {
+        builder = builder.allow_remote();
+    }
+    builder.start().map_err(|error| match &error {
+        MonitorError::Remote { .. } => Failure::new(
+            error.to_string(),
+            Some(
+                "choose a loopback address such as 127.0.0.1:9464, or add --allowRemoteMetrics if everybody who reaches it may read the names of peers and users"
+                    .into(),
+            ),
+        ),
+        _ => Failure::of(&error, Some(error.remedy())),
+    })
+}
+
+/// The certificates of a home. What cannot be read now is left out: `--doctor` says why.
+fn certificates(home: &Home) -> Vec<MonitoredCertificate> {
+    let listed = list_certificates(home).map(|list| list.certificates).unwrap_or_default();
+    let watched = listed.into_iter().map(|one| MonitoredCertificate {
+        kind: one.kind.to_string(),
+        serial: one.serial.to_string(),
+        expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(one.not_after_secs),
+        is_revoked: one.revoked_at_secs.is_some(),
+        name: one.name,
+    });
+    watched.collect()
+}
