@@ -577,6 +577,24 @@ fn a_client_is_told_one_address_or_several_with_a_port_for_those_that_have_none(
 }
 
 #[test]
+fn a_server_shows_its_figures_only_when_told_to() {
+    let metrics = |line: &str| {
+        let Action::Serve(serve) = invocation(line).action else { panic!("{line}") };
+        serve.metrics.map(|metrics| (metrics.address, metrics.allows_remote))
+    };
+    assert_eq!(metrics("web-ipc --serve"), None);
+    let default = Some(("127.0.0.1:9464".to_owned(), false));
+    assert_eq!(metrics("web-ipc --serve --metrics"), default);
+    assert_eq!(metrics("web-ipc --serve --metrics --inbox durable"), default);
+    assert_eq!(
+        metrics("web-ipc --serve --metrics 0.0.0.0:1 --allowRemoteMetrics"),
+        Some(("0.0.0.0:1".to_owned(), true))
+    );
+    let told = refusal("web-ipc --serve --allowRemoteMetrics");
+    assert!(told.contains("'--allowRemoteMetrics' needs '--metrics'"), "{told}");
+}
+
+#[test]
 fn the_pipeline_commands_in_every_spelling() {
     for line in [
         "web-ipc --serve --port 3000 --inbox durable --exec ./deploy.sh --jobs 4",

@@ -313,6 +313,28 @@ fn a_port_and_an_inbox_that_another_server_has_are_said() {
 }
 
 #[test]
+fn figures_that_cannot_be_shown_are_said_and_the_inbox_is_left_to_the_next_server() {
+    let world = World::with_fresh_home();
+    let refusal = |address: &str| {
+        let arguments = ["--serve", "--port", "0", "--inbox", "durable", "--metrics", address];
+        let output = world.program_itself().args(arguments).output().unwrap();
+        assert_eq!((output.status.code(), &*text(&output.stdout)), (Some(1), ""), "{address}");
+        text(&output.stderr)
+    };
+    let told = refusal("0.0.0.0:0");
+    assert!(told.contains("can be reached from other hosts; choose a loopback address"), "{told}");
+    assert!(told.contains("add --allowRemoteMetrics"), "{told}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let told = refusal(&taken.local_addr().unwrap().to_string());
+    assert!(told.contains("cannot listen on 127.0.0.1:"), "{told}");
+    assert!(told.contains("choose another port, or stop the program that has this one"), "{told}");
+    let told = refusal("9464");
+    assert!(told.contains("give an address as HOST:PORT, such as 127.0.0.1:9464"), "{told}");
+    // It would say that the inbox is in use.
+    drop(Server::start(&world, &["--inbox", "durable", "--metrics", "127.0.0.1:0"]));
+}
+
+#[test]
 fn a_wrong_password_and_a_name_of_another_server_are_said_with_what_to_do() {
     let world = World::with_fresh_home();
     let server = Server::start(&world, &[]);
