@@ -171,8 +171,31 @@ pub enum Remedy {
     },
     /// Issue the client a new certificate in the server's home: `issue_certificate`.
     IssueClientCertificate,
+    /// Replace the certificate of this client, which the server does not accept any more. In the
+    /// home of an enrolled client or further server: enrol it anew. In the home that has the
+    /// authority's key: renew the pair, `renew_certificates`. Elsewhere: have a new pair issued in
+    /// the server's home, and copy it.
+    ReplaceOwnCertificate {
+        /// The name of the pair, where it is known.
+        name: Option<String>,
+    },
+    /// Use the keys that the server has. In the home of an enrolled client or further server, whose
+    /// keys the server has dropped: enrol it anew. Elsewhere: copy `envelope.keys`.
+    UseServersKeys,
     /// Enrol this client anew: its certificate was revoked, or its user is not known any more.
     EnrolAnew,
+    /// Enrol another peer anew, from this home: `cancel_enrolment`, then `create_enrolment`.
+    EnrolPeerAnew {
+        /// The name of the peer.
+        name: String,
+        /// Whether it is a further server.
+        is_server: bool,
+    },
+    /// Remove the files of a pair that nobody uses.
+    RemovePair {
+        /// The name of the pair.
+        name: String,
+    },
     /// Renew a pair of this home: `renew_certificates`.
     RenewCertificate {
         /// The name of the pair.
@@ -232,7 +255,17 @@ pub enum Remedy {
     },
     /// List the users: `Users::list`.
     ListUsers,
+    /// Log in from the home of the peer that the user is bound to, or bind the user to the peer of
+    /// this client in the server's home: `Users::bind`.
+    BindUser {
+        /// The user name, where it is known.
+        user: Option<String>,
+        /// The name of this client's certificate, where it is known.
+        peer: Option<String>,
+    },
 
+    /// Have each of the clients renew its certificate, in its own home.
+    RenewEach,
     /// Drop the authority that was replaced, once every client has followed: `drop_old_authority`.
     DropOldAuthority {
         /// Whether some have not: they are refused then, and must be enrolled again.
@@ -500,12 +533,16 @@ impl fmt::Display for Remedy {
                 return write!(f, "try the credentials of `{user}` on the server's host");
             }
             Remedy::ListUsers => "list the users",
+            Remedy::BindUser { .. } => {
+                "use the certificate that the user is bound to, or bind the user to this one in \
+                 the server's home"
+            }
+            Remedy::RenewEach => "renew in the home of each of them",
             Remedy::DropOldAuthority { force: false } => {
                 "drop the old authority when every client has followed"
             }
             Remedy::DropOldAuthority { force: true } => {
-                "wait until they have renewed, or drop the old authority by force: they are \
-                 refused then"
+                "drop the old authority by force: they are refused then"
             }
             Remedy::MakeBundle => "make another bundle in the server's home",
             Remedy::ListEnrolments => "look at the list of enrolments",
@@ -526,6 +563,23 @@ impl fmt::Display for Remedy {
             Remedy::ChooseBackupPlace => "name a directory elsewhere that does not exist yet",
             Remedy::EnrolAnew => {
                 "have whoever runs the server enrol this client anew, and accept that enrolment here"
+            }
+            Remedy::EnrolPeerAnew { name, .. } => {
+                return write!(
+                    f,
+                    "cancel the enrolment of `{name}`, create another one, and have it accepted \
+                     on the other host"
+                );
+            }
+            Remedy::ReplaceOwnCertificate { .. } => {
+                "have whoever runs the server renew the certificate of this client, or enrol it anew"
+            }
+            Remedy::UseServersKeys => {
+                "check that both ends have the same envelope.keys; have an enrolled client \
+                 enrolled anew"
+            }
+            Remedy::RemovePair { name } => {
+                return write!(f, "remove {name}.crt and {name}.key where nobody uses them");
             }
             Remedy::SetClock => "set the clock of this host",
             Remedy::CheckClocks => "check the clocks of both hosts",

@@ -48,7 +48,8 @@ impl<'a> RenewalQuery<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Renewed {
-    /// The new certificate in PEM; none where none was asked for.
+    /// The new certificate in PEM; none where none was asked for, or where the client got as many
+    /// as it may have for the time being.
     pub certificate_pem: Option<String>,
     /// The name that the server's certificate is for.
     pub server: String,

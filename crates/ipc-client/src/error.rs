@@ -386,11 +386,8 @@ impl SendError {
                 CredentialsOrigin::AdminCred => Remedy::RenewCredentials { user: username.clone() },
                 CredentialsOrigin::ClientCred => Remedy::EnrolAnew,
             },
-            SendError::CertificateRefused { alert, .. } if alert == REVOKED_ALERT => {
-                Remedy::EnrolAnew
-            }
             SendError::CertificateRefused { identity, .. } => {
-                Remedy::issue(identity, true, Place::ServersHome)
+                Remedy::ReplaceOwnCertificate { name: Some(identity.clone()) }
             }
             SendError::ServerNotTrusted { name, reason } => remedy_of_certificate(name, reason),
             SendError::Body(_) => "send a JSON object whose values JSON can hold".into(),
@@ -459,13 +456,14 @@ fn remedy_of_certificate(name: &str, reason: &CertificateProblem) -> Remedy {
 
 fn remedy_of_refusal(code: ProblemCode) -> Option<Remedy> {
     Some(match code {
-        ProblemCode::MalformedEnvelope => "check that both ends have the same envelope.keys".into(),
+        ProblemCode::MalformedEnvelope => Remedy::UseServersKeys,
         ProblemCode::StaleEnvelope => "set the clocks of both hosts".into(),
         ProblemCode::MalformedFrame => {
             "check that both ends have the same version of web-ipc".into()
         }
-        ProblemCode::WrongCertificate => Remedy::IssueClientCertificate,
-        ProblemCode::CertificateRevoked | ProblemCode::RenewalRefused => Remedy::EnrolAnew,
+        ProblemCode::WrongCertificate => Remedy::BindUser { user: None, peer: None },
+        ProblemCode::CertificateRevoked => Remedy::ReplaceOwnCertificate { name: None },
+        ProblemCode::RenewalRefused => Remedy::EnrolAnew,
         ProblemCode::RenewalUnavailable => {
             "ask the server whose home has the key of the authority, web-ipc-ca.key".into()
         }
@@ -506,8 +504,14 @@ fn refused(status: u16, code: Option<ProblemCode>, detail: &str) -> String {
         (Some(code), "") => format!(" ({code})"),
         (Some(code), detail) => format!(" ({code}): {detail}"),
     };
-    // Only a login has this code.
-    let what = if code == Some(ProblemCode::TooManyAttempts) { "login" } else { "message" };
+    let what = match code {
+        // Only a login has this code, and only a renewal these.
+        Some(ProblemCode::TooManyAttempts) => "login",
+        Some(ProblemCode::RenewalRefused | ProblemCode::RenewalUnavailable) => "renewal",
+        // It was not opened, so that nobody knows what was in it: a login has none of a message.
+        Some(ProblemCode::MalformedEnvelope | ProblemCode::StaleEnvelope) => "envelope",
+        _ => "message",
+    };
     format!("the server refused the {what} with status {status}{said}")
 }
 
@@ -579,6 +583,14 @@ mod tests {
             refused(422, Some(ProblemCode::IdReused)).to_string(),
             "the server refused the message with status 422 (id_reused): why"
         );
+        for (code, what) in [
+            (ProblemCode::RenewalRefused, "renewal"),
+            (ProblemCode::StaleEnvelope, "envelope"),
+            (ProblemCode::WrongCertificate, "message"),
+        ] {
+            let said = refused(code.status(), Some(code)).to_string();
+            assert!(said.starts_with(&format!("the server refused the {what} with ")), "{said}");
+        }
         let bare = SendError::Refused { status: 302, code: None, detail: String::new() };
         assert_eq!(bare.to_string(), "the server refused the message with status 302");
     }
@@ -672,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_certificate_is_told_in_words_and_mended_by_enrolling() {
+    fn a_revoked_certificate_is_told_in_words_and_is_to_be_replaced() {
         let by_alert = SendError::CertificateRefused {
             identity: "worker1".into(),
             alert: "CertificateRevoked".into(),
@@ -690,8 +702,8 @@ mod tests {
             by_code.to_string(),
             "the server refused this client's certificate: it has been revoked"
         );
-        for error in [by_alert, by_code] {
-            assert_eq!(error.remedy(), Some(Remedy::EnrolAnew));
+        for (error, name) in [(by_alert, Some("worker1".to_owned())), (by_code, None)] {
+            assert_eq!(error.remedy(), Some(Remedy::ReplaceOwnCertificate { name }));
             assert_eq!(error.outcome(), Outcome::Refused);
             assert!(!error.is_retryable());
         }
@@ -709,7 +721,7 @@ mod tests {
                 .ends_with("it has expired or is not valid yet")
         );
         assert!(refused("UnknownCA").to_string().ends_with("the authority that the server trusts"));
-        let reissue = Remedy::issue("peer1", true, Place::ServersHome);
-        assert_eq!(refused("AccessDenied").remedy(), Some(reissue));
+        let replace = Remedy::ReplaceOwnCertificate { name: Some("peer1".into()) };
+        assert_eq!(refused("AccessDenied").remedy(), Some(replace));
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 #[non_exhaustive]
 pub struct Renewal {
     /// The new certificate in PEM, with any intermediate ones behind it; `None` where none was
-    /// asked for.
+    /// asked for, or where the server has given this client as many as it gives in 24 hours.
     pub certificate_pem: Option<String>,
     /// The certificates of all authorities that are trusted from now on, in PEM: one, or two while
     /// the authority is replaced.
@@ -58,12 +58,13 @@ impl fmt::Debug for NodeRenewal {
 }
 
 impl Renewal {
-    /// What a reply says; `None` if it leaves out what was asked for, or what a client cannot be
-    /// without.
+    /// What a reply says; `None` if it has a certificate that was not asked for, or leaves out what
+    /// a client cannot be without. A server that issues no more for the time being leaves out the
+    /// certificate alone.
     pub(crate) fn of(reply: RenewalReply, wants_certificate: bool) -> Option<Self> {
         let RenewalReply { certificate, authorities, envelope_keys, server, addresses, node } =
             reply;
-        let is_whole = certificate.is_some() == wants_certificate
+        let is_whole = (wants_certificate || certificate.is_none())
             && !authorities.is_empty()
             && !envelope_keys.is_empty()
             && !addresses.is_empty()
@@ -117,12 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_without_what_was_asked_for_is_none() {
-        assert!(Renewal::of(reply(), true).is_some());
-        assert!(Renewal::of(reply(), false).is_none());
+    fn a_reply_without_what_a_client_needs_is_none_and_without_a_certificate_it_is_one() {
+        let certificate = |reply, wants| Renewal::of(reply, wants).map(|one| one.certificate_pem);
+        assert_eq!(certificate(reply(), true), Some(Some("C".to_owned())));
+        assert_eq!(certificate(reply(), false), None);
         let without = RenewalReply { certificate: None, ..reply() };
-        assert!(Renewal::of(without.clone(), true).is_none());
-        assert!(Renewal::of(without, false).is_some());
+        for wants in [true, false] {
+            assert_eq!(certificate(without.clone(), wants), Some(None));
+        }
         for bad in [
             RenewalReply { authorities: String::new(), ..reply() },
             RenewalReply { envelope_keys: Vec::new(), ..reply() },

@@ -25,7 +25,8 @@ pub struct RenewalRequest {
 /// client ignores members that it does not know.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewalReply {
-    /// The new certificate in PEM. `None` if the request had no CSR.
+    /// The new certificate in PEM. `None` if the request had no CSR, or if the client has got as
+    /// many certificates as it may have for the time being.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
     /// The certificates of all trusted authorities, in PEM: one, or two while the authority is

@@ -30,7 +30,8 @@ pub struct DueRenewals {
 /// [`renew_enrolled`]: crate::renew_enrolled
 ///
 /// # Errors
-/// [`RenewError`]. What was in use stays so.
+/// [`RenewError`]. What was in use stays so. With [`RenewError::TooOften`] whatever has changed at
+/// the server was taken up, and the certificate is due still.
 pub fn renew_due(home: &Home, now_secs: u64) -> Result<DueRenewals, RenewError> {
     let due = due(home, now_secs)?;
     if due.is_empty() {
@@ -65,7 +66,9 @@ fn by_the_server(
     if !self::due(home, now_secs)?.iter().any(is_own) {
         return Ok(DueRenewals { renewed: Vec::new(), left });
     }
-    over_the_line(home, &turn)?;
+    if !over_the_line(home, &turn)?.has_new_certificate {
+        return Err(RenewError::TooOften { name: settings.identity.clone() });
+    }
     Ok(DueRenewals { renewed: now_in_place_of(home, &own)?, left })
 }
 

@@ -17,6 +17,17 @@ use crate::RenewError;
 /// How long each of the two questions may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What [`renew_enrolled`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EnrolledRenewal {
+    /// What the home knows of its server now.
+    pub settings: ClientSettings,
+    /// Whether there is a new certificate. A server gives a name 50 in 24 hours, and beyond that
+    /// only what has changed.
+    pub has_new_certificate: bool,
+}
+
 /// Renews the certificate of an enrolled client or further server, and takes up what has changed at
 /// the server: authorities, keys, addresses. It blocks.
 ///
@@ -27,7 +38,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// # Errors
 /// [`RenewError`]. The home works as before then. A renewal that was interrupted is completed by
 /// the next one.
-pub fn renew_enrolled(home: &Home) -> Result<ClientSettings, RenewError> {
+pub fn renew_enrolled(home: &Home) -> Result<EnrolledRenewal, RenewError> {
     over_the_line(home, &RenewalTurn::take(home)?)
 }
 
@@ -35,20 +46,26 @@ pub fn renew_enrolled(home: &Home) -> Result<ClientSettings, RenewError> {
 pub(crate) fn over_the_line(
     home: &Home,
     _turn: &RenewalTurn,
-) -> Result<ClientSettings, RenewError> {
+) -> Result<EnrolledRenewal, RenewError> {
     let begun = begin_renewal(home)?;
-    let settings = take(home, &ask(home, Some(&begun.csr_pem))?)?;
-    match ask(home, None).and_then(|renewal| take(home, &renewal)) {
-        Ok(settings) => Ok(settings),
+    let renewal = ask(home, Some(&begun.csr_pem))?;
+    let settings = take(home, &renewal)?;
+    if renewal.certificate_pem.is_none() {
+        // The key waits for the next renewal.
+        return Ok(EnrolledRenewal { settings, has_new_certificate: false });
+    }
+    let settings = match ask(home, None).and_then(|renewal| take(home, &renewal)) {
+        Ok(settings) => settings,
         // The certificate is renewed. The server keeps the one before until that expires.
         Err(error) => {
             log::info!(
                 "the server was not told that the new certificate is in use: {}",
                 chain(&error)
             );
-            Ok(settings)
+            settings
         }
-    }
+    };
+    Ok(EnrolledRenewal { settings, has_new_certificate: true })
 }
 
 /// Takes up what has changed at the server, without a new certificate: authorities, keys, lists of

@@ -2,7 +2,7 @@
 
 use ipc_base::Remedy;
 use ipc_client::{BuildError, ProblemCode, SendError};
-use ipc_home::HomeError;
+use ipc_home::{HomeError, PeerName};
 use ipc_setup::SetupError;
 
 /// Why certificates were not renewed. Those that were stay in use.
@@ -19,6 +19,13 @@ pub enum RenewError {
     /// The server did not answer, or refused.
     #[error(transparent)]
     Send(#[from] SendError),
+    /// The server has given the name as many certificates as it gives in 24 hours. What else has
+    /// changed was taken up.
+    #[error("the server has given {name} as many certificates as it gives in 24 hours")]
+    TooOften {
+        /// The name in the certificate.
+        name: PeerName,
+    },
 }
 
 impl RenewError {
@@ -41,6 +48,7 @@ impl RenewError {
             Self::Setup(error) => error.remedy(),
             Self::Build(error) => error.remedy(),
             Self::Send(error) => error.remedy(),
+            Self::TooOften { .. } => Some(Remedy::act("renew it tomorrow")),
         }
     }
 }

@@ -41,7 +41,7 @@ mod news;
 mod renewing;
 
 pub use due::{DueRenewals, renew_due};
-pub use enrolled::{follow_enrolled, renew_enrolled};
+pub use enrolled::{EnrolledRenewal, follow_enrolled, renew_enrolled};
 pub use error::RenewError;
 pub use ipc_setup::ListedCertificate;
 pub use renewing::Renewing;

@@ -35,30 +35,24 @@ pub(crate) fn begin(
 ) -> Result<HomeWatch, StartError> {
     let files = Trust::files(&home, &name, protocol);
     let directory = home.root().to_owned();
-    let mut failed: Option<String> = None;
+    let mut faults = Faults::default();
     let follow = move || {
         let read = Trust::read(&home, &name, protocol, state.trust().number + 1)
             .and_then(|trust| trust.check(SystemTime::now()).map(|()| trust));
         match read {
             Ok(trust) => {
-                failed = None;
+                faults = Faults::default();
                 log::info!("Files of the home have changed: the server uses {trust}");
                 state.trust.replace(trust);
                 Followed::Done
             }
             Err(error) => {
                 let text = chain(&error).to_string();
-                // Files that belong together are replaced one after the other: only what fails
-                // again with the next look is a fault.
-                if failed.as_ref().is_some_and(|failed| *failed == text) {
+                if faults.is_to_be_told(&text) {
                     log::warn!(
                         "files of the home have changed and cannot be used, so the server goes on with what it read before: {text}{}",
                         error.remedy().map_or_else(String::new, |remedy| format!("; {remedy}"))
                     );
-                    // Said once: an empty text is no error's.
-                    failed = Some(String::new());
-                } else if failed.as_ref().is_none_or(|failed| !failed.is_empty()) {
-                    failed = Some(text);
                 }
                 Followed::NotYet
             }
@@ -66,6 +60,27 @@ pub(crate) fn begin(
     };
     HomeWatch::begin(&directory, files, seen, follow)
         .map_err(|source| StartError::Threads { source })
+}
+
+/// Which faults are told. Files that belong together are replaced one after the other: only what
+/// fails again with the next look is a fault. It is told once for as long as it stays.
+#[derive(Debug, Default)]
+struct Faults {
+    /// What the last look found.
+    last: Option<String>,
+    /// What was told last.
+    told: Option<String>,
+}
+
+impl Faults {
+    fn is_to_be_told(&mut self, fault: &str) -> bool {
+        let is_news = self.last.as_deref() == Some(fault) && self.told.as_deref() != Some(fault);
+        if is_news {
+            self.told = Some(fault.to_owned());
+        }
+        self.last = Some(fault.to_owned());
+        is_news
+    }
 }
 
 /// Logs, once a day, that the server's certificate expires soon or has expired. Never returns.
@@ -89,5 +104,24 @@ fn is_good(state: &State) -> bool {
     match &state.trust().transport {
         Transport::Tls(tls) => tls.own.is_good_for_long(SystemTime::now()),
         Transport::Plain => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_once_when_it_stays_and_so_is_another_after_it() {
+        let mut faults = Faults::default();
+        let mut told = |looks: &[&str]| -> Vec<bool> {
+            looks.iter().map(|fault| faults.is_to_be_told(fault)).collect()
+        };
+        assert_eq!(told(&["certificate", "certificate", "certificate"]), [false, true, false]);
+        // Without a good look in between.
+        assert_eq!(told(&["keys", "keys", "keys"]), [false, true, false]);
+        assert_eq!(told(&["certificate", "certificate"]), [false, true]);
+        // What is there for one look alone is a replacement under way.
+        assert_eq!(told(&["keys", "certificate", "certificate"]), [false, false, false]);
     }
 }

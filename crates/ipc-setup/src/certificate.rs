@@ -10,6 +10,7 @@ use ipc_pki::{
     CertificateInfo, KeyType, LEAF_VALIDITY_DAYS, LeafRequest, SubjectAltName, SubjectName,
 };
 
+use crate::enrolments::Enrolment;
 use crate::lock::Lock;
 use crate::{SetupError, node, pair, provision};
 
@@ -73,6 +74,7 @@ pub struct IssuedCertificate {
 /// # Errors
 /// [`SetupError::Name`] for a name that is none;
 /// [`SetupError::CertificateExists`] if either file of the pair is there and `force` is not set;
+/// [`SetupError::CertificateNameTaken`] for the name of an enrolled client or server;
 /// [`SetupError::BadAuthority`], [`SetupError::Issue`]; and what is wrong with the home.
 pub fn issue_certificate(
     home: &Home,
@@ -94,6 +96,10 @@ pub fn issue_certificate(
     node::refuse(home)?;
     // Names of hosts have no case: a pair of this name in other letters is the one that is meant.
     let name = home.name_of_pair(&name)?;
+    // Two peers of one name would be one for whoever counts, binds or revokes by the name.
+    if Enrolment::read_current(home, &name)?.is_some() {
+        return Err(SetupError::CertificateNameTaken { name });
+    }
     let (certificate_file, key_file) = (home.certificate_file(&name), home.key_file(&name));
     let mut replaced = false;
     for file in [&certificate_file, &key_file] {

@@ -153,8 +153,8 @@ pub(crate) struct Content {
 ///
 /// # Errors [`SetupError::EnrolmentExists`] for a client that has accepted;
 /// [`SetupError::EnrolmentNameTaken`] for the name of a pair of this home;
-/// [`SetupError::NoAddress`]; [`SetupError::TooManyUsers`]; [`SetupError::Store`] for a user who is
-/// there already; [`HomeError::CertificateMissing`] if the server has no pair here;
+/// [`SetupError::NoAddress`]; [`SetupError::TooManyUsers`]; [`SetupError::EnrolmentUserTaken`] for
+/// a user who is there already; [`HomeError::CertificateMissing`] if the server has no pair here;
 /// [`SetupError::Name`], [`SetupError::Username`], [`SetupError::BadAuthority`],
 /// [`SetupError::Issue`]; and what is wrong with the home.
 pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundle, SetupError> {
@@ -201,7 +201,7 @@ pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundl
     let is_ours =
         before.iter().any(|one| one.state == EnrolmentState::Pending && one.user == user.as_str());
     if user.as_str() == ADMIN_USERNAME || (is_there && !is_ours) {
-        return Err(StoreError::Taken { username: user }.into());
+        return Err(SetupError::EnrolmentUserTaken { user: user.to_string() });
     }
     if is_server {
         let of_first = alt_names_of_first(home, &server)?;

@@ -113,6 +113,12 @@ impl Enrolment {
         }
     }
 
+    /// Reads the enrolment of a name that may have certificates: one that is pending or accepted.
+    pub(crate) fn read_current(home: &Home, name: &PeerName) -> Result<Option<Self>, SetupError> {
+        let enrolment = Self::read(home, name)?;
+        Ok(enrolment.filter(|one| one.state != EnrolmentState::Cancelled))
+    }
+
     fn from_json(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok().filter(|one: &Self| one.version == VERSION)
     }

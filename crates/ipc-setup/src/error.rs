@@ -133,10 +133,10 @@ pub enum SetupError {
     #[error("there is no old authority here")]
     NoOldAuthority,
     /// Clients have no certificate of the new authority yet.
-    #[error("{} {} still a certificate of the old authority", names.join(", "),
+    #[error("{} still {} a certificate of the old authority", names.join(", "),
         if names.len() == 1 { "has" } else { "have" })]
     NotFollowed {
-        /// The names of the clients.
+        /// The names of the clients, sorted.
         names: Vec<String>,
     },
     /// The key of the new authority could not be certified by the old one.
@@ -219,6 +219,26 @@ pub enum SetupError {
     EnrolmentNameTaken {
         /// The name.
         name: PeerName,
+    },
+    /// The user of the enrolment is there already.
+    #[error("user {user} exists already, and whoever is enrolled gets a user of its own")]
+    EnrolmentUserTaken {
+        /// The user name.
+        user: String,
+    },
+    /// The name of a new pair is that of an enrolled client or server.
+    #[error("`{name}` is the name of an enrolled client or server")]
+    CertificateNameTaken {
+        /// The name.
+        name: PeerName,
+    },
+    /// The key of the certificate is not in this home: it is that of an enrolled client or server.
+    #[error("`{name}` is an enrolled client or server, whose key is in a home of its own")]
+    KeyElsewhere {
+        /// The name.
+        name: PeerName,
+        /// Whether it is a server.
+        is_server: bool,
     },
     /// Nobody of this name was enrolled.
     #[error("no client `{name}` was enrolled")]
@@ -384,7 +404,9 @@ impl SetupError {
             ),
             Self::Revoke { source: RevokeError::NotAListSigner } => Remedy::ReplaceHome,
             Self::RotationUnderWay => Remedy::DropOldAuthority { force: false },
-            Self::NotFollowed { .. } => Remedy::DropOldAuthority { force: true },
+            Self::NotFollowed { .. } => {
+                Remedy::RenewEach.or(Remedy::DropOldAuthority { force: true })
+            }
             Self::NoOldAuthority => return None,
             Self::CrossCertify { source: CrossCertifyError::NeverBothValid } => Remedy::ReplaceHome,
             Self::CrossCertify { .. } => return None,
@@ -403,6 +425,15 @@ impl SetupError {
             Self::RenewalKey { .. } | Self::BadRenewal { .. } => return None,
             Self::EnrolmentExists { name } => Remedy::CancelEnrolment { name: name.clone() },
             Self::EnrolmentNameTaken { .. } => Remedy::ChoosePeerName,
+            Self::CertificateNameTaken { name } => {
+                let another = Remedy::act("give the pair another name");
+                another.or(Remedy::CancelEnrolment { name: name.to_string() })
+            }
+            Self::KeyElsewhere { name, is_server } => {
+                let name = name.to_string();
+                let anew = Remedy::EnrolPeerAnew { name: name.clone(), is_server: *is_server };
+                Remedy::RenewElsewhere { name }.or(anew)
+            }
             Self::UnknownEnrolment { .. } => Remedy::ListEnrolments,
             Self::BadEnrolment { path } => Remedy::RestoreFile { path: path.clone() },
             Self::NoAddress => Remedy::NameAddress,
@@ -410,7 +441,7 @@ impl SetupError {
             Self::UnknownKey { .. } => Remedy::ListKeys,
             Self::KeyInUse { ring, .. } => Remedy::RotateKeys { session: *ring == Ring::Session },
             Self::KeyStillUsed { id, .. } => Remedy::DropUsedKey { id: id.to_string() },
-            Self::Username(_) => Remedy::ChooseUserName,
+            Self::Username(_) | Self::EnrolmentUserTaken { .. } => Remedy::ChooseUserName,
             Self::Password(_) => Remedy::ChoosePassword,
             Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },
             Self::UsersUrl { .. } => return None,

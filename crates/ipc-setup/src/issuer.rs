@@ -31,7 +31,8 @@ const RENEWALS_A_DAY_MAX: usize = 50;
 /// - A further server gets what servers share, if its certificate is that of a server and its
 ///   enrolment is too. The home of such a server issues nothing.
 /// - A pair that belongs to no enrolment is refused.
-/// - A name gets 50 certificates in 24 hours at most.
+/// - A name gets 50 certificates in 24 hours at most. Beyond that the answer has no certificate,
+///   and what has changed all the same, so that a client follows.
 #[derive(Debug, Clone)]
 pub struct HomeIssuer {
     home: Home,
@@ -100,8 +101,8 @@ impl HomeIssuer {
             self.end_bundle(&list, &enrolment, query.now_secs)?;
         }
         let certificate_pem = match request {
+            Some(_) if self.has_its_number(&list, &name, query.now_secs) => None,
             Some(request) => {
-                self.refuse_too_many(&list, &name, query.now_secs)?;
                 if is_of_bundle {
                     self.note_key(&mut enrolment, &request)?;
                 }
@@ -116,23 +117,16 @@ impl HomeIssuer {
         })
     }
 
-    /// Each certificate is a file that stays: a client must not fill the disk with them.
-    fn refuse_too_many(
-        &self,
-        list: &CertificateList,
-        name: &PeerName,
-        now_secs: u64,
-    ) -> Result<(), Problem> {
+    /// Whether a name got as many certificates as it gets in 24 hours. Each is a file that stays: a
+    /// client must not fill the disk with them.
+    fn has_its_number(&self, list: &CertificateList, name: &PeerName, now_secs: u64) -> bool {
         let issued_dir = self.home.issued_dir();
         let of_today = list.certificates.iter().filter(|one| {
             one.file.starts_with(&issued_dir)
                 && one.name.eq_ignore_ascii_case(name.as_str())
                 && one.not_before_secs + 86_400 > now_secs
         });
-        match of_today.count() < RENEWALS_A_DAY_MAX {
-            true => Ok(()),
-            false => Err(refused("the certificate was renewed too often; try again tomorrow")),
-        }
+        of_today.count() >= RENEWALS_A_DAY_MAX
     }
 
     /// Notes the key that the bundle's certificate is renewed for, before it gets a certificate.
@@ -401,18 +395,22 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_renews_without_end_is_refused() {
+    fn a_client_that_renews_without_end_gets_fifty_certificates_a_day_and_follows_on() {
         let (_directory, home) = enrolled();
         let (bundle, csr) = (of_bundle(&home), request("worker1"));
         // The bundle's own certificate counts.
         for _ in 1..RENEWALS_A_DAY_MAX {
-            renew(&home, &bundle, Some(&csr)).unwrap();
+            assert!(renew(&home, &bundle, Some(&csr)).unwrap().certificate_pem.is_some());
         }
-        let told = reason(renew(&home, &bundle, Some(&csr)));
-        assert_eq!(told, "the certificate was renewed too often; try again tomorrow");
+        let issued = || std::fs::read_dir(home.issued_dir()).unwrap().count();
+        let before = issued();
+        let renewed = renew(&home, &bundle, Some(&csr)).unwrap();
+        assert_eq!(renewed.certificate_pem, None);
+        assert_eq!(renewed.addresses, ["192.0.2.1:3000"]);
+        assert_eq!((before, issued()), (RENEWALS_A_DAY_MAX, RENEWALS_A_DAY_MAX));
         let tomorrow_secs = now_secs() + 86_400;
         let query = RenewalQuery::new(&bundle, "worker1", Some(&csr), tomorrow_secs);
-        assert!(issuer(&home).renew(&query).is_ok());
+        assert!(issuer(&home).renew(&query).unwrap().certificate_pem.is_some());
     }
 
     #[test]

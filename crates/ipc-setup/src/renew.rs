@@ -7,6 +7,7 @@ use ipc_home::{Home, HomeError, PeerName, read_public};
 use ipc_pki::{Authority, CertificateInfo, KeyType, LeafRequest};
 
 use crate::certificates::{ListedCertificate, list_certificates};
+use crate::enrolments::{Enrolment, EnrolmentKind};
 use crate::lock::Lock;
 use crate::provision::load_authority;
 use crate::{IssuedCertificate, SetupError, node, pair};
@@ -39,7 +40,8 @@ pub struct Renewals {
 /// certificate stays valid until it expires; its key is gone.
 ///
 /// # Errors
-/// [`HomeError::CertificateMissing`] if there is no such pair; [`SetupError::NotRenewable`];
+/// [`HomeError::CertificateMissing`] if there is no such pair, and [`SetupError::KeyElsewhere`] if
+/// it is that of an enrolled client or server; [`SetupError::NotRenewable`];
 /// [`SetupError::BadAuthority`], [`SetupError::Issue`]; and what is wrong with the home. Pairs that
 /// were renewed before the error stay so.
 pub fn renew_certificates(
@@ -60,6 +62,12 @@ pub fn renew_certificates(
     let mut renewals = Renewals::default();
     if let Some(name) = name {
         let name = home.name_of_pair(&name)?;
+        if !home.key_file(&name).is_file()
+            && let Some(enrolment) = Enrolment::read_current(home, &name)?
+        {
+            let is_server = enrolment.kind == EnrolmentKind::Server;
+            return Err(SetupError::KeyElsewhere { name, is_server });
+        }
         renewals.renewed.push(renew(home, &authority, &name, now_secs)?);
         return Ok(renewals);
     }
@@ -124,12 +132,16 @@ pub(crate) fn renew(
 
 #[cfg(test)]
 mod tests {
+    use ipc_base::Remedy;
     use ipc_pki::{RevocationReason, SerialNumber};
 
     use super::*;
     use crate::files::kills;
     use crate::testing::new_home;
-    use crate::{CertificateRequest, InitOptions, issue_certificate, revoke_certificates};
+    use crate::{
+        CertificateRequest, EnrolRequest, InitOptions, cancel_enrolment, create_enrolment,
+        issue_certificate, revoke_certificates,
+    };
 
     fn now_secs() -> u64 {
         InitOptions::now().now_secs
@@ -245,6 +257,34 @@ mod tests {
         assert!(matches!(error, SetupError::Name { .. }), "{error:?}");
         let renewals = renew_certificates(&home, &Renew::All, now_secs()).unwrap();
         assert_eq!(names(&renewals), ["localhost"]);
+    }
+
+    #[test]
+    fn the_name_of_an_enrolled_client_gets_no_pair_here_and_its_own_is_renewed_in_its_home() {
+        let (_directory, home) = new_home();
+        let addresses = ["192.0.2.1:3000".to_owned()];
+        create_enrolment(&home, &EnrolRequest::new("worker1", &addresses, now_secs())).unwrap();
+        let name = || "worker1".to_owned();
+        for force in [false, true] {
+            let request =
+                CertificateRequest { force, ..CertificateRequest::new("Worker1", now_secs()) };
+            let error = issue_certificate(&home, &request).unwrap_err();
+            assert!(matches!(error, SetupError::CertificateNameTaken { .. }), "{error:?}");
+            let another = Remedy::act("give the pair another name");
+            let mend = another.or(Remedy::CancelEnrolment { name: "Worker1".to_owned() });
+            assert_eq!(error.remedy(), Some(mend));
+        }
+        let error = renew_certificates(&home, &Renew::Name(name()), now_secs()).unwrap_err();
+        assert!(matches!(error, SetupError::KeyElsewhere { is_server: false, .. }), "{error:?}");
+        let anew = Remedy::EnrolPeerAnew { name: name(), is_server: false };
+        let elsewhere = Remedy::RenewElsewhere { name: name() };
+        assert_eq!(error.remedy(), Some(elsewhere.or(anew)));
+        assert!(!home.root().join("worker1.key").exists());
+
+        cancel_enrolment(&home, "worker1", now_secs()).unwrap();
+        issue(&home, "worker1", 30);
+        renew_certificates(&home, &Renew::Name(name()), now_secs()).unwrap();
+        assert_good(&home);
     }
 
     #[test]

@@ -208,8 +208,7 @@ fn drop_list(home: &Home) -> Result<(), SetupError> {
 
 impl CertificateList {
     /// Names whose last certificate is of an authority that is being replaced, and whose key is not
-    /// in this home: clients that have not followed a rotation yet. In the order of the list, each
-    /// once.
+    /// in this home: clients that have not followed a rotation yet. Sorted, each once.
     #[must_use]
     pub fn not_followed(&self, now_secs: u64) -> Vec<String> {
         let mut authorities = self.certificates.iter().filter(|one| one.is_authority());
@@ -232,6 +231,7 @@ impl CertificateList {
                 names.push(one.name.clone());
             }
         }
+        names.sort();
         names
     }
 }
@@ -351,7 +351,8 @@ mod tests {
         assert_eq!(list().not_followed(now_secs()), ["worker1"]);
         let error = drop_old_authority(&home, false, now_secs()).unwrap_err();
         assert!(matches!(&error, SetupError::NotFollowed { names } if *names == ["worker1"]));
-        assert_eq!(error.remedy(), Some(Remedy::DropOldAuthority { force: true }));
+        let mend = Remedy::RenewEach.or(Remedy::DropOldAuthority { force: true });
+        assert_eq!(error.remedy(), Some(mend));
         assert_eq!(authorities(&home).len(), 2);
 
         // It follows by renewing.
@@ -374,8 +375,15 @@ mod tests {
     fn by_force_the_old_authority_goes_though_a_client_has_not_followed() {
         let (_directory, home) = new_home();
         let addresses = ["192.0.2.1:3000".to_owned()];
-        create_enrolment(&home, &EnrolRequest::new("worker1", &addresses, now_secs())).unwrap();
+        for name in ["q3", "worker1", "q2"] {
+            create_enrolment(&home, &EnrolRequest::new(name, &addresses, now_secs())).unwrap();
+        }
         rotate_authority(&home, now_secs()).unwrap();
+        let error = drop_old_authority(&home, false, now_secs()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "q2, q3, worker1 still have a certificate of the old authority"
+        );
         drop_old_authority(&home, true, now_secs()).unwrap();
         assert_eq!(authorities(&home).len(), 1);
     }

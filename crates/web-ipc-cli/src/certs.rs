@@ -2,19 +2,20 @@
 
 use std::path::Path;
 
+use ipc_base::Remedy;
 use ipc_home::{Home, HomeError, Timestamp, locate};
 use ipc_setup::{
-    CertificateList, CertificateRequest, InitOptions, ListedCertificate, Renew, Renewals,
-    RevocationReason, WARN_DAYS, drop_old_authority, issue_certificate, list_certificates,
-    renew_certificates, revoke_certificates, rotate_authority, users,
+    CertificateKind, CertificateList, CertificateRequest, InitOptions, ListedCertificate, Renew,
+    Renewals, RevocationReason, SetupError, WARN_DAYS, drop_old_authority, issue_certificate,
+    list_certificates, renew_certificates, revoke_certificates, rotate_authority, users,
 };
 use ipc_store::PeerSighting;
 
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line, printable};
-use crate::renewal::{self, NotRenewed};
-use crate::shell::{command, shell_quoted};
+use crate::remedy::{Reader, sentence};
+use crate::renewal::{self, NotRenewed, ends};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 
@@ -68,24 +69,36 @@ pub(crate) fn list(
         log::warn!("{} is no certificate that can be read", path.display());
     }
     for one in list.expiring(WARN_DAYS, now_secs) {
-        let advice = match &one.pair {
-            Some(name) if !home.is_client_directory() => {
-                let arguments = format!("--certs --renew --name {}", shell_quoted(name.as_str()));
-                format!("; renew it with {}", command(explicit_home, &arguments))
-            }
-            _ => String::new(),
-        };
-        log::warn!(
-            "the certificate of {} {}{advice}",
-            printable(&one.name),
-            match one.is_expired(now_secs) {
-                true => "has expired".to_owned(),
-                false => format!("expires in {}", counted(one.days_left(now_secs), "day")),
-            }
-        );
+        let what = format!("the certificate of {} {}", printable(&one.name), ends(one, now_secs));
+        let mend = mend_of_expiring(&home, one, now_secs)
+            .map(|remedy| format!("; {}", sentence(&remedy, &Reader::of(explicit_home))));
+        log::warn!("{what}{}", mend.unwrap_or_default());
     }
-    warn_of_old(&list, now_secs);
+    warn_of_old(&list, explicit_home, now_secs);
     Ok(Verdict::Done)
+}
+
+/// What to do about a certificate that ends soon or has ended.
+fn mend_of_expiring(home: &Home, one: &ListedCertificate, now_secs: u64) -> Option<Remedy> {
+    let is_enrolled = home.enrolled().is_ok_and(|enrolled| enrolled.is_some());
+    let is_expired = one.is_expired(now_secs);
+    Some(match (&one.pair, one.kind) {
+        (Some(_), _) if is_enrolled && is_expired => Remedy::EnrolAnew,
+        (Some(_), _) if is_enrolled => Remedy::RenewOwnCertificate,
+        (Some(name), _) if home.is_client_directory() => {
+            Remedy::ReplaceOwnCertificate { name: Some(name.to_string()) }
+        }
+        (Some(name), _) => Remedy::RenewCertificate { name: name.to_string() },
+        (None, CertificateKind::Authority) if is_enrolled => Remedy::RenewOwnCertificate,
+        (None, CertificateKind::Authority) if is_expired => Remedy::ReplaceHome,
+        (None, CertificateKind::Authority) if home.is_client_directory() => return None,
+        (None, CertificateKind::Authority) => Remedy::RotateAuthority,
+        (None, kind) if is_expired => Remedy::EnrolPeerAnew {
+            name: one.name.clone(),
+            is_server: kind == CertificateKind::ServerAndClient,
+        },
+        (None, _) => Remedy::RenewElsewhere { name: one.name.clone() },
+    })
 }
 
 /// A certificate in several lines.
@@ -93,6 +106,7 @@ fn block(one: &ListedCertificate, seen: Option<&PeerSighting>, now_secs: u64) ->
     let state = match one.revoked_at_secs {
         Some(secs) => format!("revoked {}", Timestamp::from_unix_secs(secs)),
         None if one.is_expired(now_secs) => "expired".to_owned(),
+        None if one.days_left(now_secs) == 0 => "less than a day left".to_owned(),
         None => format!("{} left", counted(one.days_left(now_secs), "day")),
     };
     let fingerprint: String =
@@ -143,7 +157,8 @@ fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
         log::info!("nothing is due");
         return Ok(Verdict::Done);
     }
-    let settings = renewal::over_the_line(home).map_err(NotRenewed::into_failure)?;
+    let renewal = renewal::over_the_line(home).map_err(NotRenewed::into_failure)?;
+    let settings = renewal.settings;
     if let Renew::Name(name) = which
         && !name.eq_ignore_ascii_case(settings.identity.as_str())
     {
@@ -152,7 +167,18 @@ fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
     let until = own()?.map_or_else(String::new, |own| {
         format!(", until {}", Timestamp::from_unix_secs(own.not_after_secs))
     });
-    print_line(format_args!("Renewed: {}{until}", settings.identity))?;
+    let done = match renewal.has_new_certificate {
+        true => "Renewed",
+        false => {
+            log::warn!(
+                "the certificate stays: the server has given {} as many as it gives in 24 hours; \
+                 what else has changed was taken up",
+                settings.identity
+            );
+            "Followed"
+        }
+    };
+    print_line(format_args!("{done}: {}{until}", settings.identity))?;
     Ok(Verdict::Done)
 }
 
@@ -183,7 +209,7 @@ pub(crate) fn rotate(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
     let renewals = rotate_authority(&home, now_secs)?;
     print_line(format_args!("New authority: {}", home.ca_certificate_file().display()))?;
     show(&renewals)?;
-    warn_of_old(&list_certificates(&home)?, now_secs);
+    warn_of_old(&list_certificates(&home)?, explicit_home, now_secs);
     Ok(Verdict::Done)
 }
 
@@ -197,10 +223,15 @@ pub(crate) fn drop_old(explicit_home: Option<&Path>, force: bool) -> Result<Verd
 }
 
 /// Names the clients that have not followed a rotation.
-fn warn_of_old(list: &CertificateList, now_secs: u64) {
-    for name in list.not_followed(now_secs) {
-        log::warn!("{} has a certificate of the old authority still", printable(&name));
+fn warn_of_old(list: &CertificateList, explicit_home: Option<&Path>, now_secs: u64) {
+    let names = list.not_followed(now_secs);
+    if names.is_empty() {
+        return;
     }
+    // The same sentence that refuses to drop the old authority, without the way by force.
+    let error = SetupError::NotFollowed { names };
+    let all = Reader::of(explicit_home);
+    log::warn!("{}; {}", printable(&error.to_string()), sentence(&Remedy::RenewEach, &all));
 }
 
 fn show(renewals: &Renewals) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ use ipc_setup::{InitOptions, Severity, diagnose, run_check};
 use crate::args::Doctor;
 use crate::error::{Failure, Verdict};
 use crate::out;
+use crate::remedy::Reader;
 
 /// Whether a panic is a finding, and not the end of the process.
 static TAKES_PANICS: AtomicBool = AtomicBool::new(false);
@@ -35,7 +36,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, doctor: &Doctor) -> Result<Verdi
     findings.extend(run_check("open files", || host::open_files(&diagnosis)));
     findings.extend(run_check("server", || network::findings(doctor, &diagnosis)));
     TAKES_PANICS.store(false, Ordering::Relaxed);
-    let view = view::View::new(&path, explicit_home, &diagnosis, &findings);
+    let view = view::View::new(&path, &Reader::of(explicit_home), &diagnosis, &findings);
     if doctor.json {
         out::print_json_line(&view.to_json())?;
     } else {

@@ -142,19 +142,28 @@ fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failu
     let text = code_text(file.is_some(), behind)?;
     let code: Code = text.parse().map_err(|source| Failure::from(SetupError::Bundle { source }))?;
     let accepted = accept_enrolment(&path, &bundle, &code, InitOptions::now().now_secs)?;
+    let later = command(explicit_home, "--certs --renew");
     let settings = match renewal::over_the_line(&accepted.home) {
-        Ok(settings) => settings,
+        Ok(renewal) => {
+            if !renewal.has_new_certificate {
+                log::warn!(
+                    "the key that came with the bundle is still in use: the server has given {} as many certificates as it gives in 24 hours; run {later} tomorrow",
+                    renewal.settings.identity
+                );
+            }
+            renewal.settings
+        }
         Err(NotRenewed::Refused(failure)) => {
             let what = format!(
-                "the server refuses this enrolment, which was accepted before or was cancelled; {} is of no use",
+                "the server refuses this enrolment: it was accepted before or was cancelled, or a later --enrol --create for the name made it void; {} is of no use",
                 accepted.home.root().display()
             );
             return Err(failure.while_doing(&what));
         }
         Err(NotRenewed::Failed(failure)) => {
-            let later = command(explicit_home, "--certs --renew");
             log::warn!(
-                "the key that came with the bundle is still in use: run {later} once the server can be reached ({failure})"
+                "the key that came with the bundle is still in use, since it was not renewed: {}; then run {later}",
+                failure.told(explicit_home)
             );
             accepted.settings.clone()
         }
@@ -208,8 +217,10 @@ fn read_bundle(input: impl Read, name: &str) -> Result<Zeroizing<String>, Failur
 /// line; else what stands behind the bundle on stdin, since over ssh there may be no terminal; else
 /// from whoever sits at the controlling terminal.
 fn code_text(is_stdin_free: bool, behind: &str) -> Result<Zeroizing<String>, Failure> {
-    if let Ok(code) = std::env::var(CODE_VARIABLE) {
-        return Ok(Zeroizing::new(code));
+    if let Ok(code) = std::env::var(CODE_VARIABLE).map(Zeroizing::new)
+        && !code.trim().is_empty()
+    {
+        return Ok(code);
     }
     if !is_stdin_free && !behind.is_empty() {
         return Ok(Zeroizing::new(behind.to_owned()));

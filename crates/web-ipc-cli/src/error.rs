@@ -8,14 +8,14 @@ use std::path::Path;
 
 use ipc_base::{CertificateProblem, Remedy, chain};
 use ipc_client::{BuildError, SendError};
-use ipc_home::{Home, HomeError};
+use ipc_home::HomeError;
 use ipc_inbox::OpenError;
 #[cfg(feature = "jetstream")]
 use ipc_inbox_jetstream::JetStreamError;
 use ipc_server::StartError;
 use ipc_setup::SetupError;
 
-use crate::remedy::sentence;
+use crate::remedy::{Reader, sentence};
 use crate::shell::{command, shell_quoted};
 use crate::signals::EndSignal;
 
@@ -88,29 +88,32 @@ impl Failure {
     /// Logs it as the line that ends the command. `home` is the `--home` that the user gave, which
     /// the commands in the advice need too.
     pub(crate) fn log(&self, home: Option<&Path>) {
-        log::error!("{}", self.line(home));
+        log::error!("{}", self.told(home));
     }
 
-    fn line(&self, home: Option<&Path>) -> String {
-        // Commands that make or manage something are for the server's home, not for the directory
-        // of a client.
-        let home = home.filter(|home| !Home::at(home).is_client_directory());
+    /// The line for whoever uses the home: `home` is the `--home` that the user gave.
+    pub(crate) fn told(&self, home: Option<&Path>) -> String {
+        self.line(&Reader::of(home))
+    }
+
+    fn line(&self, reader: &Reader<'_>) -> String {
         let advice = match &self.advice {
             None => return self.what.clone(),
             Some(Advice::Clause(clause)) => clause.clone(),
             Some(Advice::Run { arguments, purpose }) => {
-                format!("run {}{purpose}", command(home, arguments))
+                format!("run {}{purpose}", command(reader.servers_home(), arguments))
             }
-            Some(Advice::Remedy(remedy)) => sentence(remedy, home),
+            Some(Advice::Remedy(remedy)) => sentence(remedy, reader),
         };
         format!("{}; {advice}", self.what)
     }
 }
 
-/// The line without `--home`, for failures that do not end the command.
+/// The line without `--home`, for failures that do not end the command, and that have nothing to do
+/// with what kind of home it is.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.line(None))
+        f.write_str(&self.line(&Reader::unknown()))
     }
 }
 
@@ -206,7 +209,7 @@ mod tests {
         let failure = Failure::of(&error, Some("call somebody".into()))
             .while_doing("Failed to create user test1");
         assert_eq!(
-            failure.line(None),
+            failure.to_string(),
             "Failed to create user test1: cannot read /x/envelope.keys: disk on fire; call somebody"
         );
     }
@@ -215,7 +218,7 @@ mod tests {
     fn the_causes_are_told_once() {
         let source = io::Error::other("taken");
         let error = StartError::Listen { address: "127.0.0.1:1".parse().unwrap(), source };
-        assert_eq!(Failure::of(&error, None).line(None), "cannot listen on 127.0.0.1:1: taken");
+        assert_eq!(Failure::of(&error, None).to_string(), "cannot listen on 127.0.0.1:1: taken");
     }
 
     #[test]
@@ -224,8 +227,8 @@ mod tests {
             || DatabaseError::Missing { what: "user database", path: "/x/users.db".into() };
         let server = Failure::from(StartError::Store(missing().into()));
         let users = Failure::from(SetupError::Store(missing().into()));
-        assert_eq!(server.line(None), users.line(None));
-        assert!(server.line(None).contains("; put back a good copy"), "{server}");
+        assert_eq!(server.to_string(), users.to_string());
+        assert!(server.to_string().contains("; put back a good copy"), "{server}");
     }
 
     #[test]
@@ -234,7 +237,7 @@ mod tests {
             let presented = presented.iter().map(|&name| name.to_owned()).collect();
             let reason = CertificateProblem::WrongName { presented };
             Failure::from(SendError::ServerNotTrusted { name: "localhost".into(), reason })
-                .line(None)
+                .to_string()
         };
         assert_eq!(
             failure(&["server1.example"]),
@@ -267,21 +270,21 @@ mod tests {
     fn what_to_do_is_for_the_home_that_the_user_named_and_never_for_a_clients() {
         let failure = Failure::from(HomeError::Missing { path: "/my home".into() });
         assert_eq!(
-            failure.line(None),
+            failure.to_string(),
             "there is no web-ipc home at /my home; run web-ipc --init --run"
         );
         assert_eq!(
-            failure.line(Some(Path::new("/my home"))),
+            failure.told(Some(Path::new("/my home"))),
             "there is no web-ipc home at /my home; run web-ipc --home '/my home' --init --run"
         );
         let directory = tempfile::tempdir().unwrap();
         let failure = Failure::with_command("no", "--users --list", " to see them");
-        assert!(failure.line(Some(directory.path())).contains("--home "));
+        assert!(failure.told(Some(directory.path())).contains("--home "));
         for file in ["envelope.keys", "web-ipc-ca.crt"] {
             std::fs::write(directory.path().join(file), "").unwrap();
         }
         assert_eq!(
-            failure.line(Some(directory.path())),
+            failure.told(Some(directory.path())),
             "no; run web-ipc --users --list to see them"
         );
     }

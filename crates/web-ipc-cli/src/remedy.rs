@@ -1,20 +1,87 @@
 //! Puts the remedy of an error in words that name commands and options.
 //!
-//! `error.rs` comes here with the `Remedy` of a library. Libraries name no commands, since programs
-//! without this command line use them too.
+//! `error.rs` and the doctor come here with the `Remedy` of a library. Libraries name no commands,
+//! since programs without this command line use them too. What a remedy is in words depends on the
+//! home in which it is read: a client's certificate is renewed in the server's own home, and comes
+//! with another enrolment in that of an enrolled client.
 
 use std::path::{Path, PathBuf};
 
 use ipc_base::{ModeChange, Place, Remedy};
+use ipc_home::{Enrolled, Home, locate};
 
 use crate::shell::{command, shell_quoted};
 
-/// The remedy as a clause that begins with a verb. `home` is the `--home` that the user gave.
-pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
+/// In which home a remedy is read.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    /// The `--home` that the user gave.
+    explicit_home: Option<&'a Path>,
+    kind: Kind,
+}
+
+/// What kind of home that is.
+#[derive(Debug)]
+enum Kind {
+    /// One with an authority, users and the server's keys.
+    Server { has_authority_key: bool },
+    /// That of an enrolled client or further server.
+    Enrolled(Enrolled),
+    /// A client's, with files that were copied from a server's home.
+    Copied,
+    /// There is no home, or it cannot be read.
+    Unknown,
+}
+
+impl<'a> Reader<'a> {
+    /// Whoever uses the home that the user gave, or the one that is used without `--home`.
+    pub(crate) fn of(explicit_home: Option<&'a Path>) -> Self {
+        let kind = locate(explicit_home).map_or(Kind::Unknown, |path| {
+            let home = Home::at(path);
+            match home.enrolled() {
+                Ok(Some(enrolled)) => Kind::Enrolled(enrolled),
+                _ if home.is_client_directory() => Kind::Copied,
+                _ if home.ca_certificate_file().is_file() => {
+                    Kind::Server { has_authority_key: home.ca_key_file().is_file() }
+                }
+                _ => Kind::Unknown,
+            }
+        });
+        Self { explicit_home, kind }
+    }
+
+    /// Somebody of whose home nothing is known.
+    pub(crate) fn unknown() -> Self {
+        Self { explicit_home: None, kind: Kind::Unknown }
+    }
+
+    /// The `--home` of commands that make or manage something: they are for the server's home, not
+    /// for that of a client.
+    pub(crate) fn servers_home(&self) -> Option<&'a Path> {
+        let is_client = matches!(self.kind, Kind::Copied | Kind::Enrolled(Enrolled::Client(_)));
+        self.explicit_home.filter(|_| !is_client)
+    }
+}
+
+/// The arguments that enrol a client or further server.
+pub(crate) fn enrolment_arguments(name: &str, user: &str, is_server: bool) -> String {
+    let mut arguments = format!("--enrol --create --name {}", shell_quoted(name));
+    if !user.eq_ignore_ascii_case(name) {
+        arguments += &format!(" --user {}", shell_quoted(user));
+    }
+    if is_server {
+        arguments += " --kind server";
+    }
+    arguments
+}
+
+/// The remedy as a clause that begins with a verb.
+pub(crate) fn sentence(remedy: &Remedy, reader: &Reader<'_>) -> String {
+    let home = reader.servers_home();
     let run = |arguments: &str| format!("run {}", command(home, arguments));
     match remedy {
-        Remedy::AnyOf(all) => joined(all, home, ", or "),
-        Remedy::InOrder(all) => joined(all, home, ", then "),
+        Remedy::AnyOf(all) => joined(all, reader, ", or "),
+        Remedy::InOrder(all) => joined(all, reader, ", then "),
         Remedy::NameHome => "give a directory with --home DIR or set WEB_IPC_HOME".to_owned(),
         Remedy::UseAnotherHome => "give another directory with --home DIR".to_owned(),
         Remedy::UseWritableHome => {
@@ -110,7 +177,30 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
         Remedy::RenewCertificate { name } => {
             run(&format!("--certs --renew --name {}", shell_quoted(name)))
         }
-        Remedy::RenewOwnCertificate => run("--certs --renew"),
+        Remedy::RenewOwnCertificate => {
+            format!("run {}", command(reader.explicit_home, "--certs --renew"))
+        }
+        Remedy::ReplaceOwnCertificate { name } => {
+            replace_own(name.as_deref().unwrap_or("NAME"), reader)
+        }
+        Remedy::EnrolAnew => match &reader.kind {
+            Kind::Enrolled(enrolled) => enrol_anew(enrolled, reader.explicit_home),
+            _ => remedy.to_string(),
+        },
+        Remedy::UseServersKeys => match &reader.kind {
+            Kind::Enrolled(enrolled) => enrol_anew(enrolled, reader.explicit_home),
+            _ => "check that both ends have the same envelope.keys".to_owned(),
+        },
+        Remedy::EnrolPeerAnew { name, is_server } => format!(
+            "{} and {}, and accept that bundle on the other host",
+            run(&format!("--enrol --cancel {}", shell_quoted(name))),
+            command(home, &enrolment_arguments(name, name, *is_server))
+        ),
+        Remedy::RemovePair { name } => format!(
+            "remove {} and {} where nobody uses them",
+            shell_quoted(format!("{name}.crt")),
+            shell_quoted(format!("{name}.key"))
+        ),
         Remedy::RenewElsewhere { name } => format!(
             "run web-ipc --certs --renew on the host that has the key of {}",
             shell_quoted(name)
@@ -139,14 +229,27 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
             "try them on the server's host, in the server's home, with {}",
             command(home, &users("--testCredentials", user))
         ),
+        Remedy::BindUser { user, peer } => {
+            let (user, peer) = (user.as_deref().unwrap_or("USER"), peer.as_deref());
+            let peer = shell_quoted(peer.unwrap_or("PEER"));
+            let arguments = format!("--users --bind {} --cert {peer}", shell_quoted(user));
+            let place = match reader.kind {
+                Kind::Server { .. } => "",
+                _ => "in the server's home, ",
+            };
+            format!(
+                "{place}{}, or use the home of the peer that the user is bound to",
+                run(&arguments)
+            )
+        }
         Remedy::ListUsers => format!("{} to see who is there", run("--users --list")),
         Remedy::DropOldAuthority { force: false } => {
             format!("{} when every client has followed", run("--certs --dropOldCa"))
         }
-        Remedy::DropOldAuthority { force: true } => format!(
-            "wait until they have renewed, or {}: they are refused then",
-            run("--certs --dropOldCa --force")
-        ),
+        Remedy::RenewEach => "run web-ipc --certs --renew in the home of each of them".to_owned(),
+        Remedy::DropOldAuthority { force: true } => {
+            format!("{}: they are refused then", run("--certs --dropOldCa --force"))
+        }
         Remedy::MakeBundle => {
             "make another in the server's home with web-ipc --enrol --create --name NAME".to_owned()
         }
@@ -189,8 +292,40 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
     }
 }
 
-fn joined(all: &[Remedy], home: Option<&Path>, separator: &str) -> String {
-    let all: Vec<_> = all.iter().map(|remedy| sentence(remedy, home)).collect();
+/// How a client gets a certificate in the place of one that the server does not accept.
+fn replace_own(name: &str, reader: &Reader<'_>) -> String {
+    let home = reader.servers_home();
+    let renew = format!("--certs --renew --name {}", shell_quoted(name));
+    match &reader.kind {
+        Kind::Enrolled(enrolled) => enrol_anew(enrolled, reader.explicit_home),
+        Kind::Server { has_authority_key: true } => format!("run {}", command(home, &renew)),
+        Kind::Server { has_authority_key: false } => {
+            format!("run web-ipc {renew} in the home that has web-ipc-ca.key, and copy the pair")
+        }
+        Kind::Copied | Kind::Unknown => format!(
+            "{}, and put {name}.crt and {name}.key here",
+            issue(name, &[], true, Place::ServersHome, home)
+        ),
+    }
+}
+
+/// How an enrolled home is enrolled once more. A name that has accepted is cancelled first, and a
+/// bundle is accepted into an empty directory alone.
+fn enrol_anew(enrolled: &Enrolled, explicit_home: Option<&Path>) -> String {
+    let settings = enrolled.settings();
+    let name = settings.identity.as_str();
+    let is_server = matches!(enrolled, Enrolled::Server(_));
+    format!(
+        "have whoever runs the server run web-ipc --enrol --cancel {} and web-ipc {}, then move \
+         this home aside and run {}",
+        shell_quoted(name),
+        enrolment_arguments(name, &settings.username, is_server),
+        command(explicit_home, "--enrol --accept BUNDLE")
+    )
+}
+
+fn joined(all: &[Remedy], reader: &Reader<'_>, separator: &str) -> String {
+    let all: Vec<_> = all.iter().map(|remedy| sentence(remedy, reader)).collect();
     all.join(separator)
 }
 
@@ -251,12 +386,121 @@ mod tests {
     use super::*;
 
     fn said(remedy: &Remedy) -> String {
-        sentence(remedy, None)
+        sentence(remedy, &Reader::unknown())
+    }
+
+    fn read_in(kind: Kind) -> Reader<'static> {
+        Reader { explicit_home: Some(Path::new("/my home")), kind }
+    }
+
+    /// The home of an enrolled client or further server.
+    fn enrolled(make: fn(ipc_home::ClientSettings) -> Enrolled) -> Reader<'static> {
+        let name = |name| ipc_home::PeerName::parse(name).unwrap();
+        read_in(Kind::Enrolled(make(ipc_home::ClientSettings {
+            server: name("localhost"),
+            addresses: vec!["192.0.2.1:3000".to_owned()],
+            identity: name("worker1"),
+            username: "ada".to_owned(),
+        })))
+    }
+
+    #[test]
+    fn a_certificate_that_is_refused_is_replaced_in_the_way_of_the_home() {
+        let replace = Remedy::ReplaceOwnCertificate { name: Some("worker1".to_owned()) };
+        let anew = "have whoever runs the server run web-ipc --enrol --cancel worker1 and web-ipc \
+                    --enrol --create --name worker1 --user ada, then move this home aside and run \
+                    web-ipc --home '/my home' --enrol --accept BUNDLE";
+        let client = enrolled(Enrolled::Client);
+        let unnamed = Remedy::ReplaceOwnCertificate { name: None };
+        for remedy in [&replace, &unnamed, &Remedy::EnrolAnew, &Remedy::UseServersKeys] {
+            assert_eq!(sentence(remedy, &client), anew);
+        }
+        let node = sentence(&replace, &enrolled(Enrolled::Server));
+        assert!(node.contains("--create --name worker1 --user ada --kind server, then"), "{node}");
+
+        let server = |has_authority_key| read_in(Kind::Server { has_authority_key });
+        assert_eq!(
+            sentence(&replace, &server(true)),
+            "run web-ipc --home '/my home' --certs --renew --name worker1"
+        );
+        assert_eq!(
+            sentence(&unnamed, &server(true)),
+            "run web-ipc --home '/my home' --certs --renew --name NAME"
+        );
+        assert_eq!(
+            sentence(&replace, &server(false)),
+            "run web-ipc --certs --renew --name worker1 in the home that has web-ipc-ca.key, and \
+             copy the pair"
+        );
+        assert_eq!(
+            sentence(&replace, &read_in(Kind::Copied)),
+            "make it anew in the home of the server, with web-ipc --certs --name worker1 --force, \
+             and put worker1.crt and worker1.key here"
+        );
+        for reader in [server(true), read_in(Kind::Copied), read_in(Kind::Unknown)] {
+            assert_eq!(
+                sentence(&Remedy::UseServersKeys, &reader),
+                "check that both ends have the same envelope.keys"
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_is_bound_in_the_servers_home_or_the_peers_own_is_used() {
+        let bind = |user: Option<&str>, peer: Option<&str>| Remedy::BindUser {
+            user: user.map(str::to_owned),
+            peer: peer.map(str::to_owned),
+        };
+        assert_eq!(
+            sentence(&bind(Some("a b"), Some("worker1")), &enrolled(Enrolled::Client)),
+            "in the server's home, run web-ipc --users --bind 'a b' --cert worker1, or use the \
+             home of the peer that the user is bound to"
+        );
+        let server = read_in(Kind::Server { has_authority_key: true });
+        let here = sentence(&bind(None, None), &server);
+        assert!(
+            here.starts_with("run web-ipc --home '/my home' --users --bind USER --cert PEER, or"),
+            "{here}"
+        );
+    }
+
+    #[test]
+    fn only_commands_for_a_clients_own_home_name_it() {
+        for client in [enrolled(Enrolled::Client), read_in(Kind::Copied)] {
+            let own = sentence(&Remedy::RenewOwnCertificate, &client);
+            assert_eq!(own, "run web-ipc --home '/my home' --certs --renew");
+            assert_eq!(
+                sentence(&Remedy::ListUsers, &client),
+                "run web-ipc --users --list to see who is there"
+            );
+        }
+        for server in [read_in(Kind::Server { has_authority_key: true }), read_in(Kind::Unknown)] {
+            let list = sentence(&Remedy::ListUsers, &server);
+            assert!(list.starts_with("run web-ipc --home '/my home' --users"), "{list}");
+        }
+    }
+
+    #[test]
+    fn the_kind_of_a_home_is_seen_in_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let kind = || Reader::of(Some(path)).kind;
+        assert!(matches!(kind(), Kind::Unknown), "{:?}", kind());
+        std::fs::write(path.join("web-ipc-ca.crt"), "").unwrap();
+        assert!(matches!(kind(), Kind::Server { has_authority_key: false }), "{:?}", kind());
+        std::fs::write(path.join("web-ipc-ca.key"), "").unwrap();
+        assert!(matches!(kind(), Kind::Server { has_authority_key: true }), "{:?}", kind());
+        std::fs::remove_file(path.join("web-ipc-ca.key")).unwrap();
+        std::fs::write(path.join("envelope.keys"), "").unwrap();
+        assert!(matches!(kind(), Kind::Copied), "{:?}", kind());
+        let Kind::Enrolled(client) = enrolled(Enrolled::Client).kind else { unreachable!() };
+        Home::at(path).write_client_settings(client.settings()).unwrap();
+        assert!(matches!(kind(), Kind::Enrolled(Enrolled::Client(_))), "{:?}", kind());
     }
 
     #[test]
     fn what_is_done_by_a_command_names_it_with_the_home_that_the_user_gave() {
-        let home = Some(Path::new("/my home"));
+        let home = &read_in(Kind::Unknown);
         assert_eq!(said(&Remedy::MakeHome), "run web-ipc --init --run");
         assert_eq!(sentence(&Remedy::MakeHome, home), "run web-ipc --home '/my home' --init --run");
         let restore = Remedy::RestoreFile { path: "/x/envelope.keys".into() };

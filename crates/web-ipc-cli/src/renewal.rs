@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures_util::future::select;
 use ipc_client::{ProblemCode, SendError};
-use ipc_home::{ClientSettings, Home, Timestamp};
+use ipc_home::{Home, Timestamp};
 use ipc_renewal::{
-    DueRenewals, ListedCertificate, RenewError, Renewing, follow_enrolled, renew_enrolled,
+    DueRenewals, EnrolledRenewal, ListedCertificate, RenewError, Renewing, follow_enrolled,
+    renew_enrolled,
 };
 use ipc_setup::InitOptions;
 
@@ -28,7 +29,7 @@ const BEFORE_SERVING: Duration = Duration::from_secs(5);
 const WHILE_SENDING: Duration = Duration::from_secs(2);
 
 /// Asks the server for a new certificate and puts what it answers into the home.
-pub(crate) fn over_the_line(home: &Home) -> Result<ClientSettings, NotRenewed> {
+pub(crate) fn over_the_line(home: &Home) -> Result<EnrolledRenewal, NotRenewed> {
     renew_enrolled(home).map_err(not_renewed)
 }
 
@@ -138,15 +139,20 @@ fn tell(looked: &Result<DueRenewals, RenewError>, explicit_home: Option<&PathBuf
         Err(error) => log::warn!(
             "a certificate that has less than a third of its life left was not renewed: {}; this \
              is tried again, or run {}",
-            failure(error),
+            failure(error).told(explicit_home.map(PathBuf::as_path)),
             command(explicit_home.map(PathBuf::as_path), "--certs --renew --due")
         ),
     }
 }
 
-fn ends(one: &ListedCertificate, now_secs: u64) -> String {
-    match one.is_expired(now_secs) {
-        true => "has expired".to_owned(),
-        false => format!("expires in {}", counted(one.days_left(now_secs), "day")),
+/// When a certificate ends that ends soon or has ended.
+pub(crate) fn ends(one: &ListedCertificate, now_secs: u64) -> String {
+    match one.days_left(now_secs) {
+        _ if one.is_expired(now_secs) => "has expired".to_owned(),
+        0 => format!(
+            "expires in less than a day, at {}",
+            Timestamp::from_unix_secs(one.not_after_secs)
+        ),
+        days => format!("expires in {}", counted(days, "day")),
     }
 }

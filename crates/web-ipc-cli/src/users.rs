@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ipc_base::{Remedy, Timestamp};
 use ipc_home::{Home, locate};
-use ipc_setup::{Enrolment, EnrolmentKind, EnrolmentState, SetupError, list_enrolments};
+use ipc_setup::{EnrolmentKind, EnrolmentState, SetupError, list_enrolments};
 use ipc_store::{StoreError, UserRecord};
 use zeroize::Zeroizing;
 
@@ -17,6 +17,7 @@ use crate::args::{self, AccountChange};
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line, printable};
 use crate::password::{self, Prompt};
+use crate::remedy::enrolment_arguments;
 use crate::shell::{command, shell_quoted};
 
 /// Does the action that was asked for.
@@ -235,27 +236,17 @@ fn warn_of_enrolled(home: &Home, user: &str, explicit_home: Option<&Path>) {
     for one in enrolments {
         if one.user == user && one.state != EnrolmentState::Cancelled {
             let name = shell_quoted(&one.name);
+            let is_server = one.kind == EnrolmentKind::Server;
+            let enrol_again = enrolment_arguments(&one.name, &one.user, is_server);
             log::warn!(
                 "{} is enrolled as this user, and its home has the old password: it is refused from \
                  now on; run {}, then {}, and accept that bundle there",
                 printable(&one.name),
                 command(explicit_home, &format!("--enrol --cancel {name}")),
-                command(explicit_home, &enrol_again(&one))
+                command(explicit_home, &enrol_again)
             );
         }
     }
-}
-
-/// The arguments that enrol somebody again as before.
-fn enrol_again(one: &Enrolment) -> String {
-    let mut arguments = format!("--enrol --create --name {}", shell_quoted(&one.name));
-    if !one.user.eq_ignore_ascii_case(&one.name) {
-        arguments += &format!(" --user {}", shell_quoted(&one.user));
-    }
-    if one.kind == EnrolmentKind::Server {
-        arguments += " --kind server";
-    }
-    arguments
 }
 
 fn verify(users: &ipc_setup::Users, user: &str, password: &str) -> Result<Verdict, Failure> {

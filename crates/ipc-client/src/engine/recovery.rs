@@ -10,6 +10,7 @@ use crate::engine::active_call::Chunk;
 use crate::engine::dispatch::Engine;
 use crate::engine::state::State;
 use crate::error::SendError;
+use crate::exchange::login::Purpose;
 use crate::exchange::refusal::{AttemptError, Recovery};
 use crate::exchange::session::{Generation, Origin};
 use crate::source::Epoch;
@@ -109,7 +110,7 @@ impl Engine {
             )
         };
         let epoch = self.exchange.epoch();
-        let result = self.exchange.renew(used, may_take_kept, ends_at).await;
+        let result = self.exchange.renew(used, may_take_kept, ends_at, Purpose::Message).await;
         let state = &mut *self.state.borrow_mut();
         state.is_logging_in = false;
         let is_good = result.is_ok();

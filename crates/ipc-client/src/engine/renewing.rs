@@ -12,6 +12,7 @@ use crate::engine::dispatch::Engine;
 use crate::engine::recovery::{KEPT_TRIES_MAX, of_the_login};
 use crate::error::SendError;
 use crate::exchange::AttemptLimits;
+use crate::exchange::login::Purpose;
 use crate::exchange::refusal::{AttemptError, Recovery};
 use crate::exchange::session::{Generation, Origin};
 use crate::log_throttle::seconds;
@@ -30,6 +31,7 @@ impl Engine {
         let mut backoff = Backoff::new();
         let mut logins = Logins::default();
         let mut is_last_try = false;
+        let mut has_told = false;
         loop {
             let mut used = 0;
             let epoch = self.exchange.epoch();
@@ -65,7 +67,13 @@ impl Engine {
                 let outcome = error.error.outcome();
                 return Err(SendError::Timeout { timeout, outcome, last: Box::new(error.error) });
             };
-            log::info!(
+            // Said once: whoever waits knows by then why.
+            let level = match std::mem::replace(&mut has_told, true) {
+                false => log::Level::Info,
+                true => log::Level::Debug,
+            };
+            log::log!(
+                level,
                 "asking for the renewal again in {} ms, giving up in {}: {}",
                 pause.as_millis(),
                 seconds(left),
@@ -90,7 +98,8 @@ impl Engine {
             return Err(AttemptError { recovery: Recovery::GiveUp, ..refusal });
         }
         let may_take_kept = logins.kept < KEPT_TRIES_MAX;
-        match self.exchange.renew(used, may_take_kept, ends_at).await.map_err(of_the_login)? {
+        let session = self.exchange.renew(used, may_take_kept, ends_at, Purpose::Renewal).await;
+        match session.map_err(of_the_login)? {
             Origin::Login => logins.fresh = Some(self.exchange.current_session().1),
             Origin::Kept => logins.kept += 1,
         }

@@ -38,6 +38,13 @@ const LOOK_LAST: Duration = Duration::from_millis(200);
 /// own tokens have about 250 bytes.
 const SESSION_BYTES_MAX: usize = 16 * 1024;
 
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Message,
+    Renewal,
+}
+
 /// How the client gets a session.
 enum Claim {
     /// It takes the session with which another process has logged in.
@@ -77,12 +84,14 @@ impl Patience {
 impl Exchange {
     /// Replaces the session if it is still that of generation `used`, and returns the origin of the
     /// new one. Of several clients on one home, one logs in and the others wait for its session
-    /// while `may_take_kept` is set. No attempt begins after `ends_at`.
+    /// while `may_take_kept` is set. No attempt begins after `ends_at`. `purpose` is what the
+    /// session is for.
     pub(crate) async fn renew(
         &self,
         used: Generation,
         may_take_kept: bool,
         ends_at: Instant,
+        purpose: Purpose,
     ) -> Result<Origin, AttemptError> {
         let refused_before = self.session.refused_logins.get();
         let Ok(turn) = timeout_at(ends_at, self.session.turn.lock()).await else {
@@ -106,7 +115,13 @@ impl Exchange {
             }
             Claim::LogIn(lock) => lock,
         };
-        log::info!("[419] Authentication timeout, re-authenticating");
+        match (purpose, self.session.current().0) {
+            // The line of the Python tool, which has it of the first login too.
+            (Purpose::Message, _) | (_, Some(_)) => {
+                log::info!("[419] Authentication timeout, re-authenticating");
+            }
+            (Purpose::Renewal, None) => log::debug!("logging in for the renewal"),
+        }
         let reply = loop {
             epoch = self.epoch();
             let mut result = self.log_in(ends_at).await;

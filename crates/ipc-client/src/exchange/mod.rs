@@ -5,7 +5,7 @@
 
 mod envelope;
 mod following;
-mod login;
+pub(crate) mod login;
 pub(crate) mod password_check;
 pub(crate) mod refusal;
 mod renewal;

@@ -182,7 +182,7 @@ fn whose_clock_is_off_and_how_far_is_told_at_once() {
         let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
         let says = |secs| {
             format!(
-                "the server refused the message with status 400 (stale_envelope): \
+                "the server refused the envelope with status 400 (stale_envelope): \
                  this host's clock is {secs} s {side} the server's; 60 s are allowed"
             )
         };

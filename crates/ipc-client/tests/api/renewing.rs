@@ -88,7 +88,7 @@ fn a_refusal_is_told_with_its_code_and_not_asked_for_again() {
     let place = Place::new();
     for (code, remedy) in [
         (ProblemCode::RenewalRefused, Some(Remedy::EnrolAnew)),
-        (ProblemCode::CertificateRevoked, Some(Remedy::EnrolAnew)),
+        (ProblemCode::CertificateRevoked, Some(Remedy::ReplaceOwnCertificate { name: None })),
         (
             ProblemCode::RenewalUnavailable,
             Some("ask the server whose home has the key of the authority, web-ipc-ca.key".into()),
@@ -106,9 +106,15 @@ fn a_refusal_is_told_with_its_code_and_not_asked_for_again() {
 }
 
 #[test]
-fn an_answer_that_leaves_out_what_was_asked_for_is_none() {
+fn an_answer_without_the_certificate_has_what_changed_and_one_without_keys_is_none() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|seen| replied(seen, "", &reply(""))));
+    let renewal = place.client(&fake).renew(Some(CSR)).wait().unwrap();
+    assert_eq!((renewal.certificate_pem, renewal.envelope_keys.len()), (None, 2));
+
+    let without =
+        r#"{"authorities":"A","envelope_keys":[],"server":"localhost","addresses":["a"]}"#;
+    let fake = Fake::tls(place.tls(), with_session(move |seen| replied(seen, "", without)));
     let error = place.client(&fake).renew(Some(CSR)).wait().unwrap_err();
     assert!(matches!(error, SendError::Unexpected { status: 200, .. }), "{error:?}");
 }
@@ -139,6 +145,6 @@ fn no_log_shows_a_renewed_key() {
     logged::watch();
     let renewal = place.client(&fake).renew(Some(CSR)).wait().unwrap();
     let shown = format!("{renewal:?}{}", logged::so_far());
-    assert!(shown.contains("re-authenticating"), "{shown}");
+    assert!(shown.contains("logging in for the renewal"), "{shown}");
     assert!(!shown.contains(RENEWED_KEY), "a key is in the log");
 }

@@ -4,11 +4,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use ipc_base::{CertificateIssuer as _, RenewalQuery};
 use ipc_client::ProblemCode;
 use ipc_client::blocking::Client;
-use ipc_home::Home;
+use ipc_home::{Home, PeerName};
 use ipc_renewal::{DueRenewals, RenewError, renew_due, renew_enrolled};
-use ipc_setup::{RenewalTurn, RevocationReason, SetupError, revoke_certificates};
+use ipc_setup::{
+    HomeIssuer, RenewalTurn, RevocationReason, Ring, SetupError, begin_renewal,
+    revoke_certificates, rotate_keys,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use crate::fixture::{Place, certificate, issued, now_secs};
@@ -116,6 +122,40 @@ fn a_client_that_was_revoked_is_refused_for_good() {
     let error = renew_due(&home, now_secs()).unwrap_err();
     assert!(error.is_refused() && error.remedy().is_some(), "{error:?}");
     assert_eq!(certificate(&home, "worker1"), before);
+}
+
+#[test]
+fn beyond_fifty_certificates_a_day_a_client_follows_what_has_changed_all_the_same() {
+    let place = Place::new();
+    let server = place.serve();
+    let home = place.enrol("worker1", &server);
+    // As many more as fit into a day, of the certificate that the home has.
+    let name = PeerName::parse("worker1").unwrap();
+    let pem = std::fs::read(home.certificate_file(&name)).unwrap();
+    let present = CertificateDer::from_pem_slice(&pem).unwrap();
+    let csr = begin_renewal(&home).unwrap().csr_pem;
+    let issuer = HomeIssuer::new(place.home.clone(), PeerName::parse("localhost").unwrap());
+    let query = RenewalQuery::new(&present, "worker1", Some(&csr), now_secs());
+    while issuer.renew(&query).unwrap().certificate_pem.is_some() {
+        assert!(issued(&place.home) < 100, "it issues without end");
+    }
+    let before = (certificate(&home, "worker1"), issued(&place.home));
+
+    rotate_keys(&place.home, Ring::Envelope, now_secs()).unwrap();
+    let error = renew_due(&home, now_secs()).unwrap_err();
+    assert!(matches!(&error, RenewError::TooOften { name } if name.as_str() == "worker1"));
+    assert!(!error.is_refused() && error.remedy().is_some(), "{error:?}");
+    // The server takes the new key up within a second, so that it may not have had it yet.
+    loop {
+        let renewed = renew_enrolled(&home).unwrap();
+        assert!(!renewed.has_new_certificate);
+        assert_eq!(renewed.settings.identity, name);
+        if home.envelope_keys_one_by_one().unwrap().len() == 2 {
+            break;
+        }
+    }
+    assert_eq!((certificate(&home, "worker1"), issued(&place.home)), before);
+    assert_served(&home);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use ipc_pki::{CertificateInfo, is_issued_by, key_fits};
 use super::report::{Finding, Severity};
 use super::scope::{HomeKind, Scope};
 use crate::SetupError;
-use crate::certificates::{CertificateList, ListedCertificate, list_certificates};
+use crate::certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
 use crate::provision::load_authority;
 
 const DAY_SECS: u64 = 86_400;
@@ -209,15 +209,22 @@ fn pair(scope: &Scope, list: &CertificateList, name: &PeerName, is_needed: bool)
         let sentence = format!("{name}.key is not the key of {name}.crt");
         return Finding::error(CERTIFICATES, "pair_mismatch", sentence).mended_by(issue);
     }
+    // A pair that only somebody else of this home uses may be there for nobody.
+    let of_no_use = |code, sentence, mend: Remedy| match scope.kind {
+        HomeKind::Server if !is_needed => Finding::warning(CERTIFICATES, code, sentence)
+            .mended_by(mend.or(Remedy::RemovePair { name: name.to_string() })),
+        _ => Finding::error(CERTIFICATES, code, sentence).mended_by(mend),
+    };
     if !is_issued_by(&certificate, &authorities) {
         let sentence = format!("{name}.crt was not issued by the authority in web-ipc-ca.crt");
-        return Finding::error(CERTIFICATES, "wrong_authority", sentence).mended_by(issue);
+        let mend = if is_needed { issue } else { renew };
+        return of_no_use("wrong_authority", sentence, mend);
     }
     let entry =
         list.certificates.iter().find(|one| one.fingerprint_sha256 == info.fingerprint_sha256);
     if entry.is_some_and(|one| one.revoked_at_secs.is_some()) {
         let sentence = format!("the certificate of {name} was revoked");
-        return Finding::error(CERTIFICATES, "certificate_revoked", sentence).mended_by(renew);
+        return of_no_use("certificate_revoked", sentence, renew);
     }
     let life = Life::of(info.not_before_secs, info.not_after_secs, scope.now_secs);
     let finding = life.finding(CERTIFICATES, &format!("the certificate of {name}"));
@@ -256,7 +263,10 @@ pub(super) fn issued(scope: &Scope) -> Vec<Finding> {
             finding.severity = Severity::Warning;
             let name = one.name.clone();
             finding.mended_by(match life {
-                Life::Over { .. } => Remedy::EnrolAnew,
+                Life::Over { .. } => Remedy::EnrolPeerAnew {
+                    name,
+                    is_server: one.kind == CertificateKind::ServerAndClient,
+                },
                 _ => Remedy::RenewElsewhere { name },
             })
         })
@@ -319,7 +329,7 @@ impl Life {
             Self::NotYet { days } => Finding::error(
                 check,
                 "not_yet_valid",
-                format!("{what} is valid only in {} by this host's clock", counted(days)),
+                format!("{what} becomes valid in {}, by this host's clock", counted(days)),
             ),
             Self::Fine { days } => {
                 Finding::ok(check, format!("{what} is good for {}", counted(days)))

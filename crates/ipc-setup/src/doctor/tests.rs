@@ -232,6 +232,34 @@ fn a_revoked_pair_is_told_until_it_is_renewed() {
 }
 
 #[test]
+fn a_pair_of_nobody_that_is_not_trusted_any_more_is_a_warning_and_may_be_removed() {
+    let (_directory, home) = new_home();
+    let name = || "peer1".to_owned();
+    issue_certificate(&home, &CertificateRequest::new("peer1", now_secs())).unwrap();
+    let mend = Remedy::RenewCertificate { name: name() }.or(Remedy::RemovePair { name: name() });
+
+    revoke_certificates(&home, "peer1", RevocationReason::Unspecified, now_secs()).unwrap();
+    let expected = [(Severity::Warning, "certificates", "certificate_revoked")];
+    assert_eq!(faults(&home, now_secs()), expected);
+    assert_eq!(remedy(&home, "certificate_revoked", now_secs()), Some(mend.clone()));
+
+    // It is left as it is when the authority is replaced.
+    rotate_authority(&home, now_secs()).unwrap();
+    drop_old_authority(&home, false, now_secs()).unwrap();
+    let expected = [(Severity::Warning, "certificates", "wrong_authority")];
+    assert_eq!(faults(&home, now_secs()), expected);
+    assert_eq!(remedy(&home, "wrong_authority", now_secs()), Some(mend));
+    renew_certificates(&home, &Renew::Name(name()), now_secs()).unwrap();
+    assert_fine(&home, now_secs());
+
+    revoke_certificates(&home, "peer1", RevocationReason::Unspecified, now_secs()).unwrap();
+    for suffix in ["crt", "key"] {
+        fs::remove_file(home.root().join(format!("peer1.{suffix}"))).unwrap();
+    }
+    assert_fine(&home, now_secs());
+}
+
+#[test]
 fn an_authority_of_another_home_is_told_at_its_key_and_at_each_pair() {
     let ((_directory, home), (_other_directory, other)) = (new_home(), new_home());
     fs::copy(other.ca_certificate_file(), home.ca_certificate_file()).unwrap();
@@ -313,6 +341,10 @@ fn what_was_issued_for_others_is_warned_of() {
     let issued = found.iter().find(|one| one.check == "issued").unwrap();
     let elsewhere = Remedy::RenewElsewhere { name: "worker1".to_owned() };
     assert_eq!(issued.remedy, Some(elsewhere));
+    let found = diagnose(home.root(), now_secs() + 366 * DAY_SECS).findings;
+    let issued = found.iter().find(|one| one.check == "issued").unwrap();
+    let anew = Remedy::EnrolPeerAnew { name: "worker1".to_owned(), is_server: false };
+    assert_eq!((issued.code, &issued.remedy), ("expired", &Some(anew)));
     assert_eq!(remedy(&client, "expires_soon", then_secs), Some(Remedy::RenewOwnCertificate));
     let name = fs::read_dir(home.issued_dir()).unwrap().next().unwrap().unwrap().path();
     fs::write(name, "damaged").unwrap();

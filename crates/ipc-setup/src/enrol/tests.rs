@@ -251,7 +251,7 @@ fn what_cannot_be_enrolled_is_refused_before_anything_is_changed() {
     ));
     for user in ["test1", "ipc-admin"] {
         let error = refused(EnrolRequest { user: Some(user), ..request });
-        assert!(matches!(error, SetupError::Store(StoreError::Taken { .. })), "{error:?}");
+        assert!(matches!(error, SetupError::EnrolmentUserTaken { .. }), "{error:?}");
     }
     assert!(matches!(refused(EnrolRequest { addresses: &[], ..request }), SetupError::NoAddress));
     assert!(matches!(
@@ -339,7 +339,7 @@ fn a_user_who_was_added_under_a_cancelled_name_is_not_deleted() {
     crate::users(&server).unwrap().add("worker1", "pass321".to_owned().into()).unwrap();
     cancel_enrolment(&server, "worker1", now_secs()).unwrap();
     let error = create(&server, "worker1").unwrap_err();
-    assert!(matches!(error, SetupError::Store(StoreError::Taken { .. })), "{error:?}");
+    assert!(matches!(error, SetupError::EnrolmentUserTaken { .. }), "{error:?}");
     assert!(users(&server).unwrap().verify("worker1", "pass321").unwrap());
 }
 
@@ -602,7 +602,7 @@ fn a_further_server_is_enrolled_under_no_name_in_use_and_cancelled_like_a_client
     let named = create_enrolment(&first, &EnrolRequest { alt_names: &bad, ..request });
     assert!(matches!(named, Err(SetupError::Name { .. })), "{named:?}");
     let user = create_enrolment(&first, &EnrolRequest { user: Some("node1"), ..request });
-    assert!(matches!(user, Err(SetupError::Store(StoreError::Taken { .. }))), "{user:?}");
+    assert!(matches!(user, Err(SetupError::EnrolmentUserTaken { .. })), "{user:?}");
     // A second bundle makes the first void, and may be of the other kind.
     let serial = create(&first, "node2").unwrap().enrolment.serial;
     assert!(create_server(&first).replaced);

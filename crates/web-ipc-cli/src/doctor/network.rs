@@ -314,28 +314,29 @@ fn refused(address: &str, error: &SendError) -> Vec<Finding> {
 /// What it means that the server did not let the home's user in. The server does not say whether
 /// the user is unknown or disabled, or has another password.
 fn login_refused(address: &str, user: &str, identity: &str, error: &SendError) -> Finding {
-    let quoted = shell_quoted(user);
     match error {
         SendError::BadCredentials { .. } => {
             let sentence = format!(
                 "{address} does not let {user} in: the user is unknown or disabled, or has another \
                  password than client.cred"
             );
-            Finding::error(LOGIN, "credentials_refused", sentence).mended_by(Remedy::act(format!(
-                "in the server's home, run web-ipc --users --list --long to see the user; web-ipc \
-                 --users --enable --user {quoted} if it is disabled, else enrol this client anew \
-                 with web-ipc --enrol --create"
-            )))
+            let enable = Remedy::act(format!(
+                "in the server's home, run web-ipc --users --list --long to see the user, and \
+                 web-ipc --users --enable --user {} if it is disabled",
+                shell_quoted(user)
+            ));
+            Finding::error(LOGIN, "credentials_refused", sentence)
+                .mended_by(enable.or(Remedy::EnrolAnew))
         }
         SendError::Refused { code: Some(ProblemCode::WrongCertificate), .. } => {
             let sentence = format!(
                 "{address} does not let {user} in with the certificate {identity}: the user is \
                  bound to another one"
             );
-            Finding::error(LOGIN, "user_bound_elsewhere", sentence).mended_by(Remedy::act(format!(
-                "in the server's home, run web-ipc --users --bind {quoted} --cert {}",
-                shell_quoted(identity)
-            )))
+            Finding::error(LOGIN, "user_bound_elsewhere", sentence).mended_by(Remedy::BindUser {
+                user: Some(user.to_owned()),
+                peer: Some(identity.to_owned()),
+            })
         }
         error => {
             let sentence = format!("{address} does not let {user} in: {}", chain(error));

@@ -4,12 +4,11 @@
 
 use std::path::Path;
 
-use ipc_base::Remedy;
 use ipc_setup::{Diagnosis, Finding, HomeKind, Severity};
 use serde::Serialize;
 
 use crate::out::{counted, printable};
-use crate::remedy;
+use crate::remedy::{Reader, sentence};
 
 /// The widest names of a severity and of a check.
 const SEVERITY_WIDTH: usize = 7;
@@ -35,10 +34,10 @@ struct Shown {
 }
 
 impl View {
-    /// `explicit_home` is the `--home` that the user gave, which the commands need too.
+    /// `reader` is whoever uses the home at `path`.
     pub(super) fn new(
         path: &Path,
-        explicit_home: Option<&Path>,
+        reader: &Reader<'_>,
         diagnosis: &Diagnosis,
         findings: &[Finding],
     ) -> Self {
@@ -60,9 +59,10 @@ impl View {
                     code: finding.code,
                     severity: finding.severity.to_string(),
                     sentence: printable(&finding.sentence),
-                    remedy: finding.remedy.as_ref().map(|remedy| {
-                        printable(&remedy::sentence(remedy, home_of(remedy, explicit_home, kind)))
-                    }),
+                    remedy: finding
+                        .remedy
+                        .as_ref()
+                        .map(|remedy| printable(&sentence(remedy, reader))),
                 })
                 .collect(),
         }
@@ -100,24 +100,15 @@ impl View {
     }
 }
 
-/// The `--home` of a remedy's commands. Those that make or manage something are for the server's
-/// home, not for the home of a client.
-fn home_of<'a>(
-    remedy: &Remedy,
-    explicit_home: Option<&'a Path>,
-    kind: Option<HomeKind>,
-) -> Option<&'a Path> {
-    let is_for_here = kind != Some(HomeKind::Client) || *remedy == Remedy::RenewOwnCertificate;
-    explicit_home.filter(|_| is_for_here)
-}
-
 #[cfg(test)]
 mod tests {
+    use ipc_base::Remedy;
+
     use super::*;
 
     fn view(findings: &[Finding]) -> View {
         let diagnosis = ipc_setup::diagnose(Path::new("/nonexistent"), 0);
-        View::new(Path::new("/nonexistent"), None, &diagnosis, findings)
+        View::new(Path::new("/nonexistent"), &Reader::unknown(), &diagnosis, findings)
     }
 
     #[test]
@@ -142,13 +133,5 @@ mod tests {
             view(&[finding]).to_json(),
             r#"{"home":"/nonexistent","kind":null,"errors":0,"warnings":1,"findings":[{"check":"disk","code":"disk_nearly_full","severity":"warning","sentence":"x","remedy":"make room on the disk and run it again"}]}"#
         );
-    }
-
-    #[test]
-    fn only_commands_for_a_clients_own_home_name_it() {
-        let home = Some(Path::new("/x"));
-        assert_eq!(home_of(&Remedy::RenewOwnCertificate, home, Some(HomeKind::Client)), home);
-        assert_eq!(home_of(&Remedy::EnrolAnew, home, Some(HomeKind::Client)), None);
-        assert_eq!(home_of(&Remedy::MakeHome, home, None), home);
     }
 }
