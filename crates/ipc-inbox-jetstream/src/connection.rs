@@ -17,8 +17,8 @@ use async_nats::jetstream::context::{
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr,
-    ServerError,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer,
+    RequestErrorKind, Server as PoolServer, ServerAddr, ServerError,
 };
 use ipc_base::TlsFault;
 use ipc_protocol::REMEMBERED_SECS;
@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::error::JetStreamError;
+use crate::leaders::next_server;
 use crate::options::JetStreamOptions;
 use crate::shared::ANSWER_WITHIN;
 use crate::wire::{CONSUMER, Names};
@@ -114,6 +115,7 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     let (state, is_connected) = watch::channel(true);
     let denied = Denied::new();
     let noted = denied.clone();
+    let tried = Mutex::new(None);
     let connect = with_login(options)?
         .name("web-ipc")
         .require_tls(options.tls)
@@ -123,6 +125,10 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
         .reconnect_delay_callback(|attempts| {
             let pause = 50_u64.saturating_mul(u64::try_from(attempts).unwrap_or(u64::MAX));
             Duration::from_millis(pause).min(RECONNECT_PAUSE_MAX)
+        })
+        .reconnect_to_server_callback(move |pool, _| {
+            let server = other_server(&pool, &tried);
+            async move { server }
         })
         .event_callback(move |event| {
             let (state, denied) = (state.clone(), noted.clone());
@@ -154,6 +160,26 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     let checked = check_jetstream(&client, options).await;
     checked.map_err(|error| denied.explains(error, options))?;
     Ok(Connected { client, jetstream, is_connected, denied })
+}
+
+/// The server to connect to when the connection to another one has ended. `tried` is the one that
+/// was tried last, and is set. `None` at the beginning, when the client tries all.
+fn other_server(
+    pool: &[PoolServer],
+    tried: &Mutex<Option<ServerAddr>>,
+) -> Option<ReconnectToServer> {
+    if !pool.iter().any(|server| server.did_connect) {
+        return None;
+    }
+    let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = pool.iter().position(|server| match &*tried {
+        Some(address) => server.addr == *address,
+        None => server.did_connect,
+    });
+    let failed: Vec<usize> = pool.iter().map(|server| server.failed_attempts).collect();
+    let addr = pool.get(next_server(&failed, last)?)?.addr.clone();
+    *tried = Some(addr.clone());
+    Some(ReconnectToServer { addr, delay: None })
 }
 
 /// Why there is no connection.
