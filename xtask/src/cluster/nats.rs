@@ -45,6 +45,42 @@ pub(super) struct Ports {
     pub(super) routes: u16,
 }
 
+/// How soon an answer of a leader comes, if there is one, when it is asked again and again.
+const LEADER_ANSWERS_WITHIN: Duration = Duration::from_millis(250);
+
+/// How long the servers that are left need until everything has a leader, in a thread of its own.
+pub(super) struct Election(std::thread::JoinHandle<Option<Duration>>);
+
+impl Election {
+    /// Watches from now on. `ports` are those of the servers that are left.
+    fn watch(ports: Vec<u16>, subjects: Vec<String>) -> Self {
+        let begun = Instant::now();
+        Election(std::thread::spawn(move || {
+            for subject in subjects {
+                while !ports.iter().any(|port| is_led(*port, &subject)) {
+                    if begun.elapsed() >= READY_WITHIN {
+                        return None;
+                    }
+                    std::thread::sleep(LOOK_EVERY);
+                }
+            }
+            Some(begun.elapsed())
+        }))
+    }
+
+    /// Waits for the end. `None` if something had no leader for too long.
+    pub(super) fn time(self) -> Option<Duration> {
+        self.0.join().ok().flatten()
+    }
+}
+
+/// Whether a leader answers what is asked at this server. Nobody else answers it, but with an error.
+fn is_led(port: u16, subject: &str) -> bool {
+    let client = NatsClient::connect_for(port, LEADER_ANSWERS_WITHIN);
+    let info = client.and_then(|mut client| client.ask(subject, ""));
+    info.is_ok_and(|info| info["error"].is_null())
+}
+
 /// The servers.
 pub(super) struct NatsCluster {
     program: PathBuf,
@@ -63,7 +99,16 @@ struct NatsServer {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) sequence: u64,
+    /// The id by which NATS knows it.
+    pub(super) id: String,
     pub(super) body: Vec<u8>,
+}
+
+/// All messages that are in the stream.
+pub(super) struct WholeStream {
+    /// Everything before it was removed.
+    pub(super) first_sequence: u64,
+    pub(super) messages: Vec<Stored>,
 }
 
 impl NatsCluster {
@@ -210,14 +255,18 @@ impl NatsCluster {
 
     /// Waits until every server has every message.
     pub(super) fn until_caught_up(&self) -> Result<(), String> {
-        let subjects = STREAMS.iter().map(|stream| format!("$JS.API.STREAM.INFO.{stream}"));
-        let consumer = format!("$JS.API.CONSUMER.INFO.{INBOX}.{CONSUMER}");
-        for subject in subjects.chain([consumer]) {
+        for subject in led_subjects() {
             self.until(&format!("all have caught up ({subject})"), |cluster| {
                 Ok(is_current(&cluster.ask(&subject, "")?, cluster.servers.len()))
             })?;
         }
         Ok(())
+    }
+
+    /// Watches the election of new leaders, after a server was killed.
+    pub(super) fn watch_election(&self) -> Election {
+        let running = self.servers.iter().filter(|server| server.process.is_some());
+        Election::watch(running.map(|server| server.ports.clients).collect(), led_subjects())
     }
 
     /// How many messages are not acknowledged.
@@ -229,10 +278,26 @@ impl NatsCluster {
 
     /// The messages that were stored after this sequence. Some may have been removed by now.
     pub(super) fn stored_after(&self, sequence: u64) -> Result<Vec<Stored>, String> {
+        let (_, last) = self.sequences()?;
+        self.stored_between(sequence + 1, last)
+    }
+
+    /// All messages.
+    pub(super) fn whole_stream(&self) -> Result<WholeStream, String> {
+        let (first_sequence, last) = self.sequences()?;
+        let messages = self.stored_between(first_sequence, last)?;
+        Ok(WholeStream { first_sequence, messages })
+    }
+
+    /// The first and the last sequence.
+    fn sequences(&self) -> Result<(u64, u64), String> {
         let info = self.ask(&format!("$JS.API.STREAM.INFO.{INBOX}"), "")?;
-        let last = info["state"]["last_seq"].as_u64().ok_or_else(|| format!("no state: {info}"))?;
+        let number = |name: &str| info["state"][name].as_u64();
+        number("first_seq").zip(number("last_seq")).ok_or_else(|| format!("no state: {info}"))
+    }
+
+    fn stored_between(&self, mut first: u64, last: u64) -> Result<Vec<Stored>, String> {
         let mut stored = Vec::new();
-        let mut first = sequence + 1;
         while first <= last {
             let end = (first + READ_TOGETHER).min(last + 1);
             let payloads = || (first..end).map(|sequence| format!("{{\"seq\":{sequence}}}"));
@@ -247,11 +312,19 @@ impl NatsCluster {
     }
 }
 
+/// Where everything that has a leader is asked for its state: the streams and the consumer.
+fn led_subjects() -> Vec<String> {
+    let streams = STREAMS.iter().map(|stream| format!("$JS.API.STREAM.INFO.{stream}"));
+    streams.chain([format!("$JS.API.CONSUMER.INFO.{INBOX}.{CONSUMER}")]).collect()
+}
+
 /// Whether each of so many servers is there and has what the leader has.
 fn is_current(info: &Value, servers: usize) -> bool {
     let replicas = info["cluster"]["replicas"].as_array().map_or(&[][..], Vec::as_slice);
     let is_good = |replica: &Value| {
-        replica["current"] == Value::Bool(true) && replica["offline"] != Value::Bool(true)
+        replica["current"] == Value::Bool(true)
+            && replica["offline"] != Value::Bool(true)
+            && replica["lag"].as_u64().unwrap_or_default() == 0
     };
     info["cluster"]["leader"].is_string()
         && replicas.len() + 1 == servers
@@ -266,10 +339,18 @@ fn read_stored(answer: &Value) -> Result<Option<Stored>, String> {
     let message = &answer["message"];
     let sequence = message["seq"].as_u64();
     let body = message["data"].as_str().and_then(base64);
-    match (sequence, body) {
-        (Some(sequence), Some(body)) => Ok(Some(Stored { sequence, body })),
+    let id = message["hdrs"].as_str().and_then(base64).as_deref().and_then(message_id);
+    match (sequence, id, body) {
+        (Some(sequence), Some(id), Some(body)) => Ok(Some(Stored { sequence, id, body })),
         _ => Err(format!("JetStream does not give a message: {answer}")),
     }
+}
+
+/// The id by which NATS knows a message, of its headers.
+fn message_id(headers: &[u8]) -> Option<String> {
+    let headers = std::str::from_utf8(headers).ok()?;
+    let mut lines = headers.split("\r\n");
+    lines.find_map(|line| line.strip_prefix("Nats-Msg-Id:")).map(|id| id.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -293,6 +374,9 @@ mod tests {
             info("n0".into(), &[(true, false), (false, false)]),
             info("n0".into(), &[(true, false), (true, true)]),
             info("n0".into(), &[(true, false)]),
+            json!({"cluster": {"leader": "n0", "replicas": [
+                {"current": true}, {"current": true, "lag": 1}
+            ]}}),
             json!({"error": {"code": 503}}),
         ] {
             assert!(!is_current(&wrong, 3), "{wrong}");
@@ -301,8 +385,13 @@ mod tests {
 
     #[test]
     fn a_stored_message_is_read_and_a_removed_one_is_none() {
-        let stored = read_stored(&json!({"message": {"seq": 7, "data": "Zm9v"}})).unwrap().unwrap();
-        assert_eq!(stored, Stored { sequence: 7, body: b"foo".to_vec() });
+        // NATS/1.0, Web-Ipc: {}, Nats-Msg-Id: 01a2 "u"
+        let headers = "TkFUUy8xLjANCldlYi1JcGM6IHt9DQpOYXRzLU1zZy1JZDogMDFhMiAidSINCg0K";
+        let message = |headers: &str| json!({"seq": 7, "data": "Zm9v", "hdrs": headers});
+        let stored = read_stored(&json!({"message": message(headers)})).unwrap().unwrap();
+        let id = "01a2 \"u\"".to_owned();
+        assert_eq!(stored, Stored { sequence: 7, id, body: b"foo".to_vec() });
+        assert!(read_stored(&json!({"message": message("")})).is_err(), "it has no id");
         assert_eq!(read_stored(&json!({"error": {"code": 404}})).unwrap(), None);
         assert!(read_stored(&json!({"error": {"code": 503}})).is_err());
     }
