@@ -571,3 +571,37 @@ async fn consumer(
     };
     Err(JetStreamError::OtherConfiguration { what: what(), difference: difference.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(servers: &[(&str, bool, usize)]) -> Vec<PoolServer> {
+        let server = |(address, did_connect, failed_attempts): &(&str, bool, usize)| PoolServer {
+            addr: address.parse().unwrap(),
+            failed_attempts: *failed_attempts,
+            did_connect: *did_connect,
+            is_discovered: false,
+            last_error: None,
+        };
+        servers.iter().map(server).collect()
+    }
+
+    #[test]
+    fn after_a_connection_another_server_comes_next_and_not_at_the_beginning() {
+        let tried = Mutex::new(None);
+        let next = |servers: &[(&str, bool, usize)]| {
+            let other = other_server(&pool(servers), &tried);
+            other.map(|other| other.addr.host().to_owned())
+        };
+        assert_eq!(next(&[("a", false, 0), ("b", false, 0), ("c", false, 0)]), None);
+        let connected = [("a", false, 0), ("b", true, 0), ("c", false, 0)];
+        assert_eq!(next(&connected).as_deref(), Some("c"));
+        assert_eq!(next(&connected).as_deref(), Some("a"));
+        // It could not be reached.
+        let failed = [("a", false, 1), ("b", true, 0), ("c", false, 0)];
+        assert_eq!(next(&failed).as_deref(), Some("b"));
+        assert_eq!(next(&failed).as_deref(), Some("c"));
+        assert_eq!(next(&[("a", true, 0)]).as_deref(), Some("a"), "there is no other");
+    }
+}
