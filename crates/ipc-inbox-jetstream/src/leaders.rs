@@ -2,12 +2,16 @@
 //! connected to.
 //!
 //! NATS servers pass messages on by one step: one that cannot reach the server that leads a stream
-//! has no leader for its clients, while the others have. So a process that hears nothing of a leader
-//! goes to another NATS server. Everything that asks a leader reports here what came of it. The time
-//! is an argument, and nothing here connects.
+//! has no leader for its clients, while the others have. So a process that hears nothing of a
+//! leader goes to another NATS server. Everything that asks a leader reports here what came of it.
+//! The time is an argument, and nothing here connects.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long the way to another server takes at most, with room. What is asked on the way gets no
+/// answer, and says nothing of that server.
+const ON_THE_WAY: Duration = Duration::from_millis(250);
 
 /// For how long a leader is not heard from before another NATS server is tried. While NATS elects
 /// one, which takes longer, no server has any, and trying them costs little.
@@ -57,7 +61,7 @@ impl Leaders {
     pub(crate) fn is_silent(&self, led: Led, asked_at: Instant, now: Instant) -> bool {
         let mut state = self.state();
         // What was asked before says nothing of the NATS server of now.
-        if state.left_at.is_some_and(|left_at| asked_at < left_at) {
+        if state.left_at.is_some_and(|left_at| asked_at < left_at + ON_THE_WAY) {
             return false;
         }
         let silence = &mut state.each[led as usize];
@@ -104,6 +108,8 @@ mod tests {
         assert!(leaders.is_silent(Led::Messages, start + 2 * SECOND, start + 2 * SECOND));
         // From the same time, on the connection that is left.
         assert!(!leaders.is_silent(Led::Messages, start + SECOND, start + 3 * SECOND));
+        let on_the_way = start + 2 * SECOND + ON_THE_WAY / 2;
+        assert!(!leaders.is_silent(Led::Messages, on_the_way, on_the_way + 2 * SECOND));
         // At the next server it begins again.
         let then = start + 3 * SECOND;
         assert!(!leaders.is_silent(Led::Messages, then, then));
@@ -142,6 +148,7 @@ mod tests {
         let mut left_after = |count: usize| {
             let mut pauses = Vec::new();
             for _ in 0..count {
+                now += ON_THE_WAY;
                 let since = now;
                 while !leaders.is_silent(Led::Messages, since, now) {
                     now += SECOND / 2;

@@ -134,7 +134,11 @@ pub(crate) async fn wait(shared: Arc<Shared>, user: String, id: MessageId) -> Re
 /// Looks for a reply, and gives it to all who wait here.
 async fn look(shared: &Shared, key: Key) -> Result<Option<()>, Lost> {
     let asked_at = Instant::now();
-    let looked = tokio::time::timeout(LOOK_WITHIN, try_to_look(shared, key)).await;
+    let looked = tokio::select! {
+        looked = tokio::time::timeout(LOOK_WITHIN, try_to_look(shared, key)) => looked,
+        // What is asked on the way to another NATS server says nothing of that one.
+        () = shared.interrupted() => return Err(Lost::Connection),
+    };
     match looked {
         Ok(Ok(found)) => {
             shared.answers(Led::Replies);
@@ -189,6 +193,8 @@ pub(crate) async fn listen(shared: Arc<Shared>) {
     };
     let mut is_connected = shared.is_connected.clone();
     let mut next_look = tokio::time::interval(LOOK_EVERY);
+    // Looks that take long are not made up for.
+    next_look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             notice = notices.next() => {
