@@ -36,6 +36,10 @@ use crate::wire::{CONSUMER, Names};
 /// The oldest version with everything that is used.
 const VERSION_MIN: (i64, i64, i64) = (2, 9, 0);
 
+/// Replicas of older versions come to differ, as 2.9.10 has shown: `docs/jetstream.md`, "Which
+/// nats-server".
+const REPLICAS_VERSION_MIN: (i64, i64, i64) = (2, 10, 0);
+
 /// The longest pause before the next attempt to connect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -152,6 +156,14 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     let (major, minor, patch) = VERSION_MIN;
     if !client.is_server_compatible(major, minor, patch) {
         return Err(JetStreamError::TooOld { version: client.server_info().version });
+    }
+    let (major, minor, patch) = REPLICAS_VERSION_MIN;
+    if options.replicas > 1 && !client.is_server_compatible(major, minor, patch) {
+        log::warn!(
+            "replicas of nats-server {} come to differ when NATS servers die or lose each other, \
+             so that messages are lost; use a newer one, such as 2.15",
+            client.server_info().version
+        );
     }
     let jetstream = ContextBuilder::new()
         .timeout(ANSWER_WITHIN)
