@@ -53,9 +53,9 @@ async fn tell(shared: &Shared, arrived: &Arrived, what: &str) -> Result<(), Lost
     }
 }
 
-/// Until when the NATS server is told again. An election of its leader may take longer than a lease.
-/// That a message was processed is true after the lease too, and spares it another delivery. All
-/// else would end the next delivery.
+/// Until when the NATS server is told again. An election of its leader may take longer than a
+/// lease. That a message was processed is true after the lease too, and spares it another delivery.
+/// All else would end the next delivery.
 fn insist_until(what: &str, leased_until: Instant, now: Instant) -> Instant {
     match what {
         ACK => now + INSIST_FOR,

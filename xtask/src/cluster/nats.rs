@@ -4,15 +4,13 @@
 //! They reach each other only through the proxies of `links`: each is told of the others, and
 //! tells nobody of them.
 
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::nats_client::{NatsClient, base64};
-use crate::driver::{Output, Process, Sandbox, Stream, nats_program};
+use crate::driver::{Process, Sandbox, StartingNats, nats_program};
 use crate::faults;
 
 /// The inbox's name.
@@ -33,6 +31,8 @@ const READ_TOGETHER: u64 = 500;
 
 /// A server finds out within seconds that another one is silent; by default it takes minutes.
 const CONFIGURATION: &str = "ping_interval: \"1s\"\nping_max: 2\n";
+
+const CONFIGURATION_FILE: &str = "nats.conf";
 
 /// An address at which nobody listens, and which no server tells another to use: all know each
 /// other's proxies.
@@ -74,7 +74,7 @@ impl Election {
     }
 }
 
-/// Whether a leader answers what is asked at this server. Nobody else answers it, but with an error.
+/// Whether a leader answers what is asked at this server. Others answer with an error, if at all.
 fn is_led(port: u16, subject: &str) -> bool {
     let client = NatsClient::connect_for(port, LEADER_ANSWERS_WITHIN);
     let info = client.and_then(|mut client| client.ask(subject, ""));
@@ -118,7 +118,7 @@ impl NatsCluster {
         ports: &[Ports],
         routes: Vec<Vec<String>>,
     ) -> Result<Self, String> {
-        let configuration = sandbox.folder().join("nats.conf");
+        let configuration = sandbox.folder().join(CONFIGURATION_FILE);
         std::fs::write(&configuration, CONFIGURATION)
             .map_err(|error| format!("{}: {error}", configuration.display()))?;
         let servers = ports.iter().zip(routes).enumerate().map(|(place, (ports, routes))| {
@@ -132,8 +132,8 @@ impl NatsCluster {
         // None is ready before there are enough to agree on something.
         let begun: Result<Vec<_>, String> =
             (0..ports.len()).map(|place| cluster.begin(sandbox, place)).collect();
-        for (place, ready) in begun?.into_iter().enumerate() {
-            cluster.until_ready(sandbox, place, &ready)?;
+        for (server, starting) in cluster.servers.iter_mut().zip(begun?) {
+            server.process = Some(starting.ready()?.0);
         }
         cluster.until("JetStream has a leader", |cluster| {
             Ok(cluster.ask("$JS.API.INFO", "")?["error"].is_null())
@@ -141,10 +141,11 @@ impl NatsCluster {
         Ok(cluster)
     }
 
-    /// Starts a server that was killed, and waits until it listens.
+    /// Starts a server that was killed, and waits until it serves.
     pub(super) fn restart(&mut self, sandbox: &Sandbox, place: usize) -> Result<(), String> {
-        let ready = self.begin(sandbox, place)?;
-        self.until_ready(sandbox, place, &ready)
+        let (process, _) = self.begin(sandbox, place)?.ready()?;
+        self.servers[place].process = Some(process);
+        Ok(())
     }
 
     pub(super) fn kill(&mut self, place: usize) -> Result<(), String> {
@@ -155,51 +156,23 @@ impl NatsCluster {
         process.wait().map(drop)
     }
 
-    fn begin(&mut self, sandbox: &Sandbox, place: usize) -> Result<Receiver<bool>, String> {
-        let log = faults::open_log(&self.log(sandbox, place))?;
-        let server = &mut self.servers[place];
-        let mut command = sandbox.program(&self.program);
-        command.arg("-c").arg(sandbox.folder().join("nats.conf"));
-        command.args(["-a", "127.0.0.1", "-p", &server.ports.clients.to_string()]);
-        command.args(["-n", &server.name, "-js", "-sd"]).arg(sandbox.folder().join(&server.name));
-        command.args(["--cluster_name", "C", "--routes", &server.routes]);
-        command.args(["--cluster", &format!("nats://127.0.0.1:{}", server.ports.routes)]);
-        command.args(["--cluster_advertise", NOWHERE, "--no_advertise"]);
-        let (tell, ready) = channel();
-        let log = std::sync::Arc::new(log);
-        server.process = Some(Process::start(command, "", move |output| match output {
-            Output::Line(_, line) => {
-                // The log is only for people, so an error here does not matter.
-                let _ = (&*log).write_all(line.as_bytes());
-                if line.contains("Server is ready") {
-                    // Nobody may be waiting any more.
-                    let _ = tell.send(true);
-                }
-            }
-            Output::End(Stream::Err) => drop(tell.send(false)),
-            Output::End(Stream::Out) => {}
-        })?);
-        Ok(ready)
-    }
-
-    fn until_ready(
-        &self,
-        sandbox: &Sandbox,
-        place: usize,
-        ready: &Receiver<bool>,
-    ) -> Result<(), String> {
-        match ready.recv_timeout(READY_WITHIN) {
-            Ok(true) => Ok(()),
-            _ => Err(format!(
-                "{} does not start\n{}",
-                self.servers[place].name,
-                faults::tail(&self.log(sandbox, place))
-            )),
-        }
-    }
-
-    fn log(&self, sandbox: &Sandbox, place: usize) -> PathBuf {
-        sandbox.folder().join(format!("{}.log", self.servers[place].name))
+    fn begin(&self, sandbox: &Sandbox, place: usize) -> Result<StartingNats, String> {
+        let NatsServer { name, ports, routes, .. } = &self.servers[place];
+        let configuration = sandbox.folder().join(CONFIGURATION_FILE);
+        let cluster = format!("nats://127.0.0.1:{}", ports.routes);
+        let more = [
+            ["-c", &configuration.to_string_lossy()],
+            ["-n", name],
+            ["--cluster_name", "C"],
+            ["--cluster", &cluster],
+            ["--routes", routes],
+            ["--cluster_advertise", NOWHERE],
+        ];
+        let more = more.concat().into_iter().chain(["--no_advertise"]).map(str::to_owned);
+        let log = faults::open_log(&sandbox.folder().join(format!("{name}.log")))?;
+        let (command, store) = (sandbox.program(&self.program), sandbox.folder().join(name));
+        let more: Vec<String> = more.collect();
+        StartingNats::begin(command, "127.0.0.1", ports.clients, &store, &more, Some(log))
     }
 
     /// Asks the first server that answers.
@@ -241,16 +214,29 @@ impl NatsCluster {
         }
     }
 
+    /// Asks until there is an answer: a leader may be deposed at any time.
+    fn once_there<T>(
+        &self,
+        what: &str,
+        ask: impl Fn(&Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut answer = None;
+        self.until(what, |cluster| {
+            answer = Some(ask(cluster)?);
+            Ok(true)
+        })?;
+        answer.ok_or_else(|| format!("not so: {what}"))
+    }
+
     /// Which server leads the stream of messages.
     pub(super) fn leader(&self) -> Result<usize, String> {
-        let mut leader = None;
-        self.until("the stream has a leader", |cluster| {
+        self.once_there("the stream has a leader", |cluster| {
             let info = cluster.ask(&format!("$JS.API.STREAM.INFO.{INBOX}"), "")?;
             let name = info["cluster"]["leader"].as_str();
-            leader = cluster.servers.iter().position(|server| Some(server.name.as_str()) == name);
-            Ok(leader.is_some())
-        })?;
-        leader.ok_or_else(|| "the stream has no leader".to_owned())
+            let mut servers = cluster.servers.iter();
+            let place = servers.position(|server| Some(server.name.as_str()) == name);
+            place.ok_or_else(|| "the stream has no leader".to_owned())
+        })
     }
 
     /// Waits until every server has every message.
@@ -271,22 +257,29 @@ impl NatsCluster {
 
     /// How many messages are not acknowledged.
     pub(super) fn outstanding(&self) -> Result<u64, String> {
-        let info = self.ask(&format!("$JS.API.CONSUMER.INFO.{INBOX}.{CONSUMER}"), "")?;
-        let count = |name: &str| info[name].as_u64().ok_or_else(|| format!("no {name}: {info}"));
-        Ok(count("num_pending")? + count("num_ack_pending")?)
+        self.once_there("the consumer counts", |cluster| {
+            let info = cluster.ask(&format!("$JS.API.CONSUMER.INFO.{INBOX}.{CONSUMER}"), "")?;
+            let count =
+                |name: &str| info[name].as_u64().ok_or_else(|| format!("no {name}: {info}"));
+            Ok(count("num_pending")? + count("num_ack_pending")?)
+        })
     }
 
     /// The messages that were stored after this sequence. Some may have been removed by now.
     pub(super) fn stored_after(&self, sequence: u64) -> Result<Vec<Stored>, String> {
-        let (_, last) = self.sequences()?;
-        self.stored_between(sequence + 1, last)
+        self.once_there("the stream can be read", |cluster| {
+            let (_, last) = cluster.sequences()?;
+            cluster.stored_between(sequence + 1, last)
+        })
     }
 
     /// All messages.
     pub(super) fn whole_stream(&self) -> Result<WholeStream, String> {
-        let (first_sequence, last) = self.sequences()?;
-        let messages = self.stored_between(first_sequence, last)?;
-        Ok(WholeStream { first_sequence, messages })
+        self.once_there("the stream can be read", |cluster| {
+            let (first_sequence, last) = cluster.sequences()?;
+            let messages = cluster.stored_between(first_sequence, last)?;
+            Ok(WholeStream { first_sequence, messages })
+        })
     }
 
     /// The first and the last sequence.

@@ -30,7 +30,7 @@ impl NatsClient {
         Self::connect_for(port, ANSWER_WITHIN)
     }
 
-    /// Connects to the server on this loopback port. No answer may take longer than `answer_within`.
+    /// Connects to the server on this loopback port. An answer may take `answer_within`.
     pub(super) fn connect_for(port: u16, answer_within: Duration) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("NATS on port {port}: {error}");
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
