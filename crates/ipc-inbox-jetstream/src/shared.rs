@@ -25,8 +25,8 @@ use crate::wire::{Delivered, Names};
 /// How long the NATS server may take to answer.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the consumer's count may take. It is asked for every second, so that a process that does
-/// nothing finds out too that it hears no leader.
+/// How long the consumer's count may take. It is asked for every second, so that a process that
+/// does nothing finds out too that it hears no leader.
 const COUNT_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) struct Shared {
