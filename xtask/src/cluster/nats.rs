@@ -4,7 +4,10 @@
 //! They reach each other only through the proxies of `links`: each is told of the others, and
 //! tells nobody of them.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -48,37 +51,71 @@ pub(super) struct Ports {
 /// How soon an answer of a leader comes, if there is one, when it is asked again and again.
 const LEADER_ANSWERS_WITHIN: Duration = Duration::from_millis(250);
 
-/// How long the servers that are left need until everything has a leader, in a thread of its own.
-pub(super) struct Election(std::thread::JoinHandle<Option<Duration>>);
+/// When everything had the leader that it has now, watched in a thread of its own.
+pub(super) struct Election {
+    is_over: Arc<AtomicBool>,
+    watching: std::thread::JoinHandle<Option<Duration>>,
+}
 
 impl Election {
-    /// Watches from now on. `ports` are those of the servers that are left.
+    /// Watches from now on. `ports` are those of the servers that run.
     fn watch(ports: Vec<u16>, subjects: Vec<String>) -> Self {
-        let begun = Instant::now();
-        Election(std::thread::spawn(move || {
-            for subject in subjects {
-                while !ports.iter().any(|port| is_led(*port, &subject)) {
-                    if begun.elapsed() >= READY_WITHIN {
-                        return None;
-                    }
-                    std::thread::sleep(LOOK_EVERY);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (begun, stop) = (Instant::now(), Arc::clone(&is_over));
+        let watching = std::thread::spawn(move || {
+            let mut leaders = Leaders::default();
+            loop {
+                for subject in &subjects {
+                    let leader = ports.iter().find_map(|port| leader_of(*port, subject));
+                    leaders.see(subject, leader, begun.elapsed());
                 }
+                if stop.load(Ordering::Acquire) {
+                    return leaders.since(subjects.len());
+                }
+                std::thread::sleep(LOOK_EVERY);
             }
-            Some(begun.elapsed())
-        }))
+        });
+        Election { is_over, watching }
     }
 
-    /// Waits for the end. `None` if something had no leader for too long.
+    /// Ends the watch. Returns how long after its beginning something had no leader or another one
+    /// for the last time; `None` if something has none.
     pub(super) fn time(self) -> Option<Duration> {
-        self.0.join().ok().flatten()
+        self.is_over.store(true, Ordering::Release);
+        self.watching.join().ok().flatten()
     }
 }
 
-/// Whether a leader answers what is asked at this server. Others answer with an error, if at all.
-fn is_led(port: u16, subject: &str) -> bool {
-    let client = NatsClient::connect_for(port, LEADER_ANSWERS_WITHIN);
-    let info = client.and_then(|mut client| client.ask(subject, ""));
-    info.is_ok_and(|info| info["error"].is_null())
+/// Who leads what, and when that was otherwise for the last time.
+#[derive(Default)]
+struct Leaders {
+    of: HashMap<String, String>,
+    changed_at: Duration,
+}
+
+impl Leaders {
+    /// Takes in who leads something at this time. Who leads at the beginning is no change.
+    fn see(&mut self, what: &str, leader: Option<String>, at: Duration) {
+        let before = match &leader {
+            Some(leader) => self.of.insert(what.to_owned(), leader.clone()),
+            None => self.of.remove(what),
+        };
+        if leader.is_none() || before.is_some_and(|before| Some(before) != leader) {
+            self.changed_at = at;
+        }
+    }
+
+    fn since(&self, count: usize) -> Option<Duration> {
+        (self.of.len() == count).then_some(self.changed_at)
+    }
+}
+
+/// Which server leads what this subject asks for, if it answers at this server. Others answer with
+/// an error, if at all.
+fn leader_of(port: u16, subject: &str) -> Option<String> {
+    let mut client = NatsClient::connect_for(port, LEADER_ANSWERS_WITHIN).ok()?;
+    let info = client.ask(subject, "").ok()?;
+    info["cluster"]["leader"].as_str().map(str::to_owned)
 }
 
 /// The servers.
@@ -249,7 +286,7 @@ impl NatsCluster {
         Ok(())
     }
 
-    /// Watches the election of new leaders, after a server was killed.
+    /// Watches the election of new leaders, after a server was killed or a link broke.
     pub(super) fn watch_election(&self) -> Election {
         let running = self.servers.iter().filter(|server| server.process.is_some());
         Election::watch(running.map(|server| server.ports.clients).collect(), led_subjects())
@@ -374,6 +411,22 @@ mod tests {
         ] {
             assert!(!is_current(&wrong, 3), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_election_is_over_when_the_last_leader_is_there() {
+        let at = Duration::from_secs;
+        let mut leaders = Leaders::default();
+        let mut see = |what: &str, leader: Option<&str>, secs| {
+            leaders.see(what, leader.map(str::to_owned), at(secs));
+            leaders.since(2)
+        };
+        assert_eq!(see("a", Some("n0"), 1), None, "of the other one nothing is known");
+        assert_eq!(see("b", Some("n1"), 1), Some(at(0)), "they lead from the beginning");
+        assert_eq!(see("a", None, 2), None);
+        assert_eq!(see("a", Some("n2"), 5), Some(at(2)), "it was there at some time until then");
+        assert_eq!(see("b", Some("n2"), 7), Some(at(7)));
+        assert_eq!(see("b", Some("n2"), 9), Some(at(7)));
     }
 
     #[test]

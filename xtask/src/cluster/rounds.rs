@@ -295,10 +295,7 @@ impl<'a> Run<'a> {
             self.ledger.nats_fails();
         }
         self.fail(fault)?;
-        let election = match fault {
-            Fault::Kill(Victim::Nats(_)) if is_on_nats => Some(self.nats.watch_election()),
-            _ => None,
-        };
+        let election = (is_of_nats && is_on_nats).then(|| self.nats.watch_election());
         self.until_progress()?;
         let without = begun.elapsed();
         self.mend(fault)?;
@@ -319,7 +316,7 @@ impl<'a> Run<'a> {
         let [without, mended, all, wait] = [without, mended, begun.elapsed(), self.wait.0]
             .map(|time| format!("{:.1} s", time.as_secs_f64()));
         let elected_after = elected
-            .map(|time| format!(", NATS had new leaders after {:.1} s", time.as_secs_f64()))
+            .map(|time| format!(", NATS had its leaders after {:.1} s", time.as_secs_f64()))
             .unwrap_or_default();
         (self.say)(&format!(
             "{}: all went on after {without}, whole again after {mended}, done after {all}; the \

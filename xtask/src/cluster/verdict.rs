@@ -21,9 +21,10 @@ const NAMED_MAX: usize = 20;
 /// The longest time that a client may wait through a failure.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How much longer it may wait than NATS had no leader, if that is more. An election of NATS takes
-/// 4 to 9 s, and there is another one if it fails. Nothing can be stored meanwhile, and none of
-/// these times can be configured.
+/// How much longer it may wait than NATS needed for its leaders, if that is more. An election of
+/// NATS takes 4 to 9 s, and there is another one if it fails, or if a leader is deposed by a server
+/// that does not hear it. Nothing can be stored meanwhile, and none of these times can be
+/// configured.
 const WAIT_AFTER_ELECTION_MAX: Duration = Duration::from_secs(3);
 
 /// Everything that is known of the messages of a run.
@@ -107,8 +108,8 @@ impl Ledger {
         }
     }
 
-    /// Records the longest call of a round, whose it was, and how long NATS was without a leader in
-    /// that round, if one of its servers was killed.
+    /// Records the longest call of a round, whose it was, and how long NATS needed for its leaders in
+    /// that round, if one of its servers was killed or a link between two of them was cut.
     pub(super) fn wait(&mut self, time: Duration, elected: Option<Duration>, whose: String) {
         let elected = elected.unwrap_or_default();
         self.longest_election = self.longest_election.max(elected);
@@ -315,7 +316,7 @@ pub(crate) struct Verdict {
     pub(crate) unmarked: u64,
     /// How long a call took at most, from its beginning to its answer, and which.
     pub(crate) longest_wait: (Duration, String),
-    /// For how long NATS was without a leader at most, after one of its servers was killed.
+    /// For how long NATS needed for its leaders at most, after a fault of its servers.
     pub(crate) longest_election: Duration,
     /// The calls that took too long: for [`WAIT_MAX`], or for longer than NATS had no leader.
     pub(crate) waited_too_long: Vec<String>,
