@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::connection::{self, Connected};
 use crate::error::JetStreamError;
 use crate::ids::Ids;
+use crate::leaders::Leaders;
 use crate::local::{Arrived, Handed, Local};
 use crate::options::JetStreamOptions;
 use crate::room::Room;
@@ -129,6 +130,7 @@ async fn start(options: JetStreamOptions) -> Result<Arc<Shared>, JetStreamError>
         ids: Ids::new(options.remembered_for, Instant::now()),
         local: Local::new(options.visibility_timeout, options.max_deliveries, options.prefetch),
         waits: Waits::default(),
+        leaders: Leaders::default(),
         changed: Notify::new(),
         pull: Notify::new(),
         count: Notify::new(),

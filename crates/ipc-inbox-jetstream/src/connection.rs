@@ -17,8 +17,8 @@ use async_nats::jetstream::context::{
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr,
-    ServerError,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer,
+    RequestErrorKind, Server as PoolServer, ServerAddr, ServerError,
 };
 use ipc_base::TlsFault;
 use ipc_protocol::REMEMBERED_SECS;
@@ -28,12 +28,17 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::error::JetStreamError;
+use crate::leaders::next_server;
 use crate::options::JetStreamOptions;
 use crate::shared::ANSWER_WITHIN;
 use crate::wire::{CONSUMER, Names};
 
 /// The oldest version with everything that is used.
 const VERSION_MIN: (i64, i64, i64) = (2, 9, 0);
+
+/// Replicas of older versions come to differ, as 2.9.10 has shown: `docs/jetstream.md`, "Which
+/// nats-server".
+const REPLICAS_VERSION_MIN: (i64, i64, i64) = (2, 10, 0);
 
 /// The longest pause before the next attempt to connect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -114,6 +119,7 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     let (state, is_connected) = watch::channel(true);
     let denied = Denied::new();
     let noted = denied.clone();
+    let tried = Mutex::new(None);
     let connect = with_login(options)?
         .name("web-ipc")
         .require_tls(options.tls)
@@ -123,6 +129,10 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
         .reconnect_delay_callback(|attempts| {
             let pause = 50_u64.saturating_mul(u64::try_from(attempts).unwrap_or(u64::MAX));
             Duration::from_millis(pause).min(RECONNECT_PAUSE_MAX)
+        })
+        .reconnect_to_server_callback(move |pool, _| {
+            let server = other_server(&pool, &tried);
+            async move { server }
         })
         .event_callback(move |event| {
             let (state, denied) = (state.clone(), noted.clone());
@@ -147,6 +157,14 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     if !client.is_server_compatible(major, minor, patch) {
         return Err(JetStreamError::TooOld { version: client.server_info().version });
     }
+    let (major, minor, patch) = REPLICAS_VERSION_MIN;
+    if options.replicas > 1 && !client.is_server_compatible(major, minor, patch) {
+        log::warn!(
+            "replicas of nats-server {} come to differ when NATS servers die or lose each other, \
+             so that messages are lost; use a newer one, such as 2.15",
+            client.server_info().version
+        );
+    }
     let jetstream = ContextBuilder::new()
         .timeout(ANSWER_WITHIN)
         .max_ack_inflight(IN_FLIGHT_MAX)
@@ -154,6 +172,26 @@ pub(crate) async fn connect(options: &JetStreamOptions) -> Result<Connected, Jet
     let checked = check_jetstream(&client, options).await;
     checked.map_err(|error| denied.explains(error, options))?;
     Ok(Connected { client, jetstream, is_connected, denied })
+}
+
+/// The server to connect to when the connection to another one has ended. `tried` is the one that
+/// was tried last, and is set. `None` at the beginning, when the client tries all.
+fn other_server(
+    pool: &[PoolServer],
+    tried: &Mutex<Option<ServerAddr>>,
+) -> Option<ReconnectToServer> {
+    if !pool.iter().any(|server| server.did_connect) {
+        return None;
+    }
+    let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = pool.iter().position(|server| match &*tried {
+        Some(address) => server.addr == *address,
+        None => server.did_connect,
+    });
+    let failed: Vec<usize> = pool.iter().map(|server| server.failed_attempts).collect();
+    let addr = pool.get(next_server(&failed, last)?)?.addr.clone();
+    *tried = Some(addr.clone());
+    Some(ReconnectToServer { addr, delay: None })
 }
 
 /// Why there is no connection.
@@ -544,4 +582,38 @@ async fn consumer(
         return Ok(found.ack_wait);
     };
     Err(JetStreamError::OtherConfiguration { what: what(), difference: difference.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(servers: &[(&str, bool, usize)]) -> Vec<PoolServer> {
+        let server = |(address, did_connect, failed_attempts): &(&str, bool, usize)| PoolServer {
+            addr: address.parse().unwrap(),
+            failed_attempts: *failed_attempts,
+            did_connect: *did_connect,
+            is_discovered: false,
+            last_error: None,
+        };
+        servers.iter().map(server).collect()
+    }
+
+    #[test]
+    fn after_a_connection_another_server_comes_next_and_not_at_the_beginning() {
+        let tried = Mutex::new(None);
+        let next = |servers: &[(&str, bool, usize)]| {
+            let other = other_server(&pool(servers), &tried);
+            other.map(|other| other.addr.host().to_owned())
+        };
+        assert_eq!(next(&[("a", false, 0), ("b", false, 0), ("c", false, 0)]), None);
+        let connected = [("a", false, 0), ("b", true, 0), ("c", false, 0)];
+        assert_eq!(next(&connected).as_deref(), Some("c"));
+        assert_eq!(next(&connected).as_deref(), Some("a"));
+        // It could not be reached.
+        let failed = [("a", false, 1), ("b", true, 0), ("c", false, 0)];
+        assert_eq!(next(&failed).as_deref(), Some("b"));
+        assert_eq!(next(&failed).as_deref(), Some("c"));
+        assert_eq!(next(&[("a", true, 0)]).as_deref(), Some("a"), "there is no other");
+    }
 }

@@ -22,6 +22,7 @@ mod connection;
 mod dead;
 mod error;
 mod ids;
+mod leaders;
 mod local;
 mod options;
 mod pruning;

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use ipc_inbox::{Message, Put, PutError};
 
 use crate::ids::Known;
+use crate::leaders::Led;
 use crate::shared::{ANSWER_WITHIN, Shared};
 use crate::wire::{self, BodyHash, Key, Meta};
 
@@ -25,6 +26,9 @@ type Outcome = Result<Put, PutError>;
 /// How often the NATS server is asked for the number of a message that it is only just storing.
 const UNNUMBERED_TRIES: u32 = 20;
 const UNNUMBERED_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long an answer may take before another NATS server is tried, unless others come meanwhile.
+const LATE_AFTER: Duration = Duration::from_secs(2);
 
 /// A message that is about to be published.
 struct Outgoing {
@@ -154,25 +158,25 @@ async fn publish_all(shared: &Arc<Shared>, messages: Vec<Outgoing>) -> Vec<Outco
         sent.push((key, known, id, again, answer));
     }
     // All were sent by now, so they share one deadline.
-    let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
+    let asked_at = Instant::now();
     let mut outcomes = Vec::with_capacity(count);
     for (key, known, id, again, answer) in sent {
         let acked = match answer {
-            Ok(acked) => tokio::select! {
-                biased;
-                acked = acked.into_future() => acked,
-                // In both cases the message may have been stored or not.
-                () = shared.interrupted() => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
-                () = tokio::time::sleep_until(deadline) => {
-                    Err(PublishError::new(PublishErrorKind::TimedOut))
-                }
-            },
+            Ok(acked) => answer_of(shared, acked.into_future(), asked_at).await,
             Err(error) => Err(error),
         };
+        match &acked {
+            Ok(_) => shared.answers(Led::Messages),
+            // Nobody takes messages of this subject, as far as this NATS server knows.
+            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                shared.is_silent(Led::Messages, asked_at).await;
+            }
+            Err(_) => (),
+        }
         let outcome = match acked {
             Ok(PublishAck { duplicate: false, sequence, .. }) => {
                 places.stored += 1;
-                shared.local.accepted(sequence);
+                accepted(shared, sequence, &id);
                 Ok(Put::Accepted)
             }
             Ok(PublishAck { sequence, .. }) => duplicate(shared, sequence, &id, known, again).await,
@@ -186,6 +190,35 @@ async fn publish_all(shared: &Arc<Shared>, messages: Vec<Outgoing>) -> Vec<Outco
     outcomes
 }
 
+/// Waits for the answer to what was published at `asked_at`.
+async fn answer_of(
+    shared: &Shared,
+    acked: impl Future<Output = Result<PublishAck, PublishError>>,
+    asked_at: Instant,
+) -> Result<PublishAck, PublishError> {
+    let mut acked = std::pin::pin!(acked);
+    let deadline = (asked_at + ANSWER_WITHIN).into();
+    let late = (asked_at + LATE_AFTER).into();
+    let mut is_late = false;
+    loop {
+        // Without an answer the message may have been stored or not.
+        tokio::select! {
+            biased;
+            acked = &mut acked => return acked,
+            () = shared.interrupted() => {
+                return Err(PublishError::new(PublishErrorKind::BrokenPipe));
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                return Err(PublishError::new(PublishErrorKind::TimedOut));
+            }
+            () = tokio::time::sleep_until(late), if !is_late => {
+                is_late = true;
+                shared.is_silent(Led::Messages, asked_at).await;
+            }
+        }
+    }
+}
+
 /// Places that were taken. Whatever happens, those without a message are given back.
 struct Places<'a> {
     shared: &'a Shared,
@@ -197,6 +230,13 @@ impl Drop for Places<'_> {
     fn drop(&mut self) {
         self.shared.room.put_is_done(self.count, self.stored);
     }
+}
+
+/// The NATS server has stored a message. `cargo xtask cluster` reads the line of the log, and looks
+/// whether the message stays under its number.
+fn accepted(shared: &Shared, sequence: u64, id: &str) {
+    log::debug!("stored as {sequence}: {id}");
+    shared.local.accepted(sequence);
 }
 
 /// What became of a message whose id the NATS server knows: it compares the bodies.
@@ -220,7 +260,7 @@ async fn duplicate(
                 // The first one was not stored, and this one is.
                 Ok(PublishAck { duplicate: false, sequence, .. }) => {
                     shared.room.add();
-                    shared.local.accepted(sequence);
+                    accepted(shared, sequence, id);
                     return Ok(Put::Accepted);
                 }
                 Ok(answer) => sequence = answer.sequence,

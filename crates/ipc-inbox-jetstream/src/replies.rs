@@ -19,6 +19,7 @@ use futures_util::future::join_all;
 use ipc_inbox::{NoReply, StorageError};
 use ipc_protocol::MessageId;
 
+use crate::leaders::Led;
 use crate::shared::{Lost, Shared};
 use crate::waits::Reply;
 use crate::wire::{KeptReply, Key, Notice};
@@ -32,6 +33,9 @@ const INSIST_FOR: Duration = Duration::from_secs(10);
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(2);
 const INSIST_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a look may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
+
 /// How many replies are looked for at the same time.
 const LOOKS_AT_ONCE: usize = 64;
 
@@ -44,8 +48,15 @@ const ORIGIN: &str = "Web-Ipc-Origin";
 pub(crate) async fn keep(shared: &Arc<Shared>, key: Key, kept: KeptReply) -> Result<(), Lost> {
     let until = Instant::now() + INSIST_FOR;
     loop {
+        let asked_at = Instant::now();
         let attempt = tokio::time::timeout(ATTEMPT_WITHIN, try_to_keep(shared, key, &kept)).await;
-        match attempt.unwrap_or(Err(Lost::Timeout)) {
+        let attempt = attempt.unwrap_or(Err(Lost::Timeout));
+        match attempt {
+            Ok(()) => shared.answers(Led::Replies),
+            Err(Lost::NoLeader | Lost::Timeout) => shared.is_silent(Led::Replies, asked_at).await,
+            Err(_) => (),
+        }
+        match attempt {
             Ok(()) => return Ok(()),
             Err(lost) if Instant::now() + INSIST_EVERY >= until => return Err(lost),
             Err(_) => tokio::time::sleep(INSIST_EVERY).await,
@@ -122,6 +133,26 @@ pub(crate) async fn wait(shared: Arc<Shared>, user: String, id: MessageId) -> Re
 
 /// Looks for a reply, and gives it to all who wait here.
 async fn look(shared: &Shared, key: Key) -> Result<Option<()>, Lost> {
+    let asked_at = Instant::now();
+    let looked = tokio::select! {
+        looked = tokio::time::timeout(LOOK_WITHIN, try_to_look(shared, key)) => looked,
+        // What is asked on the way to another NATS server says nothing of that one.
+        () = shared.interrupted() => return Err(Lost::Connection),
+    };
+    match looked {
+        Ok(Ok(found)) => {
+            shared.answers(Led::Replies);
+            Ok(found)
+        }
+        // The reason is not told apart from others.
+        Ok(Err(_)) | Err(_) => {
+            shared.is_silent(Led::Replies, asked_at).await;
+            Err(Lost::Refused)
+        }
+    }
+}
+
+async fn try_to_look(shared: &Shared, key: Key) -> Result<Option<()>, Lost> {
     let stream = shared.jetstream.get_stream_no_info(&shared.names.reply_stream).await;
     let stream = stream.map_err(|_| Lost::Refused)?;
     // The leader answers this, and so has everything that was stored.
@@ -162,6 +193,8 @@ pub(crate) async fn listen(shared: Arc<Shared>) {
     };
     let mut is_connected = shared.is_connected.clone();
     let mut next_look = tokio::time::interval(LOOK_EVERY);
+    // Looks that take long are not made up for.
+    next_look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             notice = notices.next() => {

@@ -36,10 +36,9 @@ fn failed(lost: Lost) -> AckError {
 }
 
 /// Tells the NATS server something about a delivery, and returns when it has taken it up. While it
-/// cannot be reached, it is told again for as long as the lease lasts: being told twice changes
-/// nothing.
+/// cannot be reached, it is told again: being told twice changes nothing.
 async fn tell(shared: &Shared, arrived: &Arrived, what: &str) -> Result<(), Lost> {
-    let until = arrived.leased_until.min(Instant::now() + INSIST_FOR);
+    let until = insist_until(what, arrived.leased_until, Instant::now());
     loop {
         match shared.ask(arrived.ack_subject.clone(), what.into()).await {
             Ok(_) => {
@@ -51,6 +50,16 @@ async fn tell(shared: &Shared, arrived: &Arrived, what: &str) -> Result<(), Lost
             Err(lost) if Instant::now() + INSIST_EVERY >= until => return Err(lost),
             Err(_) => tokio::time::sleep(INSIST_EVERY).await,
         }
+    }
+}
+
+/// Until when the NATS server is told again. An election of its leader may take longer than a
+/// lease. That a message was processed is true after the lease too, and spares it another delivery.
+/// All else would end the next delivery.
+fn insist_until(what: &str, leased_until: Instant, now: Instant) -> Instant {
+    match what {
+        ACK => now + INSIST_FOR,
+        _ => leased_until.min(now + INSIST_FOR),
     }
 }
 
@@ -233,4 +242,19 @@ pub(crate) async fn release_all(shared: &Shared) {
     }
     // What is not given back is delivered again a little later.
     let _later = shared.client.flush().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_acknowledgement_is_insisted_on_beyond_its_lease() {
+        let now = Instant::now();
+        let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(60));
+        for (what, expected) in [(ACK, INSIST_FOR), ("-NAK", soon - now), (TERM, soon - now)] {
+            assert_eq!(insist_until(what, soon, now) - now, expected, "{what}");
+            assert_eq!(insist_until(what, late, now) - now, INSIST_FOR, "{what}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::ids::Ids;
+use crate::leaders::{Leaders, Led};
 use crate::local::Local;
 use crate::options::JetStreamOptions;
 use crate::room::Room;
@@ -23,6 +24,10 @@ use crate::wire::{Delivered, Names};
 
 /// How long the NATS server may take to answer.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the consumer's count may take. It is asked for every second, so that a process that
+/// does nothing finds out too that it hears no leader.
+const COUNT_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) struct Shared {
     pub(crate) options: JetStreamOptions,
@@ -38,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) ids: Ids,
     pub(crate) local: Local,
     pub(crate) waits: Waits,
+    pub(crate) leaders: Leaders,
     /// Receivers have to look again.
     pub(crate) changed: Notify,
     /// More messages may have to be asked for.
@@ -86,13 +92,42 @@ impl Shared {
         let _ended = state.wait_for(|is_connected| !is_connected).await;
     }
 
-    /// Sends a request and waits for the answer, no longer than the connection holds.
+    /// The leader of something has answered.
+    pub(crate) fn answers(&self, led: Led) {
+        self.leaders.answers(led, Instant::now());
+    }
+
+    /// The leader of something has not answered what was asked at `asked_at`. If that lasts, this
+    /// process goes to another NATS server, which may reach it.
+    pub(crate) async fn is_silent(&self, led: Led, asked_at: Instant) {
+        let has_others = self.is_connected()
+            && (self.options.servers.len() > 1 || self.client.server_info().connect_urls.len() > 1);
+        if has_others && self.leaders.is_silent(led, asked_at, Instant::now()) {
+            log::info!(
+                "another NATS server is tried, since this one reaches no leader of the inbox"
+            );
+            // Otherwise the client has ended.
+            let _ended = self.client.force_reconnect().await;
+        }
+    }
+
+    /// Asks the consumer's leader, and waits for the answer, no longer than the connection holds.
     pub(crate) async fn ask(&self, subject: String, payload: Vec<u8>) -> Result<Message, Lost> {
+        self.ask_within(ANSWER_WITHIN, subject, payload).await
+    }
+
+    async fn ask_within(
+        &self,
+        time: Duration,
+        subject: String,
+        payload: Vec<u8>,
+    ) -> Result<Message, Lost> {
         if !self.is_connected() {
             return Err(Lost::Connection);
         }
-        let request = Request::new().payload(payload.into()).timeout(Some(ANSWER_WITHIN));
-        tokio::select! {
+        let asked_at = Instant::now();
+        let request = Request::new().payload(payload.into()).timeout(Some(time));
+        let answer = tokio::select! {
             answer = self.client.send_request(subject, request) => answer.map_err(|error| {
                 match error.kind() {
                     async_nats::RequestErrorKind::NoResponders => Lost::NoLeader,
@@ -101,7 +136,13 @@ impl Shared {
                 }
             }),
             () = self.interrupted() => Err(Lost::Connection),
+        };
+        match &answer {
+            Ok(_) => self.answers(Led::Consumer),
+            Err(Lost::NoLeader | Lost::Timeout) => self.is_silent(Led::Consumer, asked_at).await,
+            Err(_) => (),
         }
+        answer
     }
 
     /// Carries out a call of the application on the inbox's thread.
@@ -127,7 +168,7 @@ impl Shared {
     pub(crate) async fn consumer(&self) -> Result<Counts, Lost> {
         let subject =
             format!("$JS.API.CONSUMER.INFO.{}.{}", self.names.stream, crate::wire::CONSUMER);
-        let answer = self.ask(subject, Vec::new()).await?;
+        let answer = self.ask_within(COUNT_WITHIN, subject, Vec::new()).await?;
         serde_json::from_slice(&answer.payload).map_err(|_| Lost::Refused)
     }
 }

@@ -9,6 +9,8 @@ pub(super) enum Event {
     Listening(usize),
     /// The command of this start of a server was given a message.
     Delivered(u32, String),
+    /// NATS acknowledged to a server that it has stored a message: its sequence and its id.
+    Stored(u64, String),
     /// The output of this start of a server ended.
     ServerEnded(usize, u32),
     /// A client had an answer: its line.

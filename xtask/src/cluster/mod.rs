@@ -73,7 +73,7 @@ pub(crate) fn seed_that_kills_a_server() -> u64 {
 
 /// What a scenario learns.
 pub(crate) enum Judged {
-    Verdict(Verdict),
+    Verdict(Box<Verdict>),
     /// A program is missing: which one.
     Skipped(String),
 }
@@ -85,5 +85,6 @@ pub(crate) fn run_with(options: &Options) -> Result<Judged, String> {
     }
     let built = build_with_engines(false)?;
     let sandbox = Sandbox::initialised(&built)?;
-    rounds::run(&built, &sandbox, options, &mut |_| ()).map(Judged::Verdict)
+    rounds::run(&built, &sandbox, options, &mut |_| ())
+        .map(|verdict| Judged::Verdict(Box::new(verdict)))
 }

@@ -19,6 +19,7 @@ const INBOX: &str = "_INBOX.xtask";
 /// A connection to one NATS server.
 pub(super) struct NatsClient {
     stream: BufReader<TcpStream>,
+    answer_within: Duration,
     /// The number of the next request.
     next: usize,
 }
@@ -26,10 +27,15 @@ pub(super) struct NatsClient {
 impl NatsClient {
     /// Connects to the server on this loopback port.
     pub(super) fn connect(port: u16) -> Result<Self, String> {
+        Self::connect_for(port, ANSWER_WITHIN)
+    }
+
+    /// Connects to the server on this loopback port. An answer may take `answer_within`.
+    pub(super) fn connect_for(port: u16, answer_within: Duration) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("NATS on port {port}: {error}");
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
-        let mut client = NatsClient { stream: BufReader::new(stream), next: 0 };
+        stream.set_read_timeout(Some(answer_within)).map_err(failed)?;
+        let mut client = NatsClient { stream: BufReader::new(stream), answer_within, next: 0 };
         let hello = format!(
             "CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true}}\r\n\
              SUB {INBOX}.* 1\r\nPING\r\n"
@@ -60,10 +66,10 @@ impl NatsClient {
         }
         self.write(text.as_bytes())?;
         let mut answers: Vec<Option<Value>> = vec![None; self.next - first];
-        let mut until = Instant::now() + ANSWER_WITHIN;
+        let mut until = Instant::now() + self.answer_within;
         while answers.iter().any(Option::is_none) {
             let (number, payload) = self.message(until)?;
-            until = Instant::now() + ANSWER_WITHIN;
+            until = Instant::now() + self.answer_within;
             // An answer to a request that was given up comes late.
             if let Some(place) = number.checked_sub(first).and_then(|place| answers.get_mut(place))
             {

@@ -61,8 +61,8 @@ struct Run<'a> {
     ledger: Ledger,
     /// What is told of a long wait: the round and its fault.
     round: String,
-    /// The longest wait of the round.
-    wait: Duration,
+    /// The longest wait of the round, and whose it was.
+    wait: (Duration, String),
     /// The first thing that went wrong with a process.
     failed: Option<String>,
 }
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
             clients: Vec::new(),
             ledger: Ledger::default(),
             round: "before the first round".to_owned(),
-            wait: Duration::ZERO,
+            wait: Default::default(),
             failed: None,
         };
         for (place, port) in server_ports.iter().enumerate() {
@@ -209,7 +209,8 @@ impl<'a> Run<'a> {
         };
         match event {
             Event::Listening(place) => self.servers[place].is_listening = true,
-            Event::Delivered(run, line) => self.ledger.deliver(run, &line)?,
+            Event::Delivered(run, line) => self.ledger.deliver(run, &line, &self.round)?,
+            Event::Stored(sequence, id) => self.ledger.confirm(sequence, id, &self.round),
             Event::ServerEnded(place, run) => {
                 let server = &self.servers[place];
                 // A killed one has no process any more.
@@ -253,8 +254,9 @@ impl<'a> Run<'a> {
         let from = kind.sender(answer.number);
         self.ledger.acknowledge(&from, answer.number, answer.has_reply);
         let (time, round) = (Duration::from_millis(answer.millis), &self.round);
-        self.wait = self.wait.max(time);
-        self.ledger.wait(time, || format!("{from} {}, {round}", answer.number));
+        if self.wait.0 < time {
+            self.wait = (time, format!("{from} {}, {round}", answer.number));
+        }
         Ok(())
     }
 
@@ -284,33 +286,51 @@ impl<'a> Run<'a> {
             other => other,
         };
         self.round = format!("round {number}: {what}");
-        self.wait = Duration::ZERO;
-        if matches!(
-            fault,
-            Fault::Kill(Victim::Nats(_)) | Fault::Cut(Link::Routes(..) | Link::ServerNats(..), _)
-        ) {
+        self.ends_wait(None);
+        let is_of_nats =
+            matches!(fault, Fault::Kill(Victim::Nats(_)) | Fault::Cut(Link::Routes(..), _));
+        // What was delivered before the fault is known before.
+        while self.next(Duration::ZERO)? {}
+        if is_of_nats {
             self.ledger.nats_fails();
         }
         self.fail(fault)?;
+        let election = (is_of_nats && is_on_nats).then(|| self.nats.watch_election());
         self.until_progress()?;
         let without = begun.elapsed();
         self.mend(fault)?;
         if is_on_nats {
             self.nats.until_caught_up()?;
         }
+        while self.next(Duration::ZERO)? {}
+        self.ledger.nats_is_whole();
         let mended = begun.elapsed();
         self.until_progress()?;
         if is_on_nats {
             self.read_stream()?;
         }
-        let [without, mended, all, wait] = [without, mended, begun.elapsed(), self.wait]
+        let elected = match election.map(|election| election.time()) {
+            Some(None) => return Err(format!("{}: NATS has no leader", self.round)),
+            elected => elected.flatten(),
+        };
+        let [without, mended, all, wait] = [without, mended, begun.elapsed(), self.wait.0]
             .map(|time| format!("{:.1} s", time.as_secs_f64()));
+        let elected_after = elected
+            .map(|time| format!(", NATS had its leaders after {:.1} s", time.as_secs_f64()))
+            .unwrap_or_default();
         (self.say)(&format!(
             "{}: all went on after {without}, whole again after {mended}, done after {all}; the \
-             longest wait was {wait}",
+             longest wait was {wait}{elected_after}",
             self.round
         ));
+        self.ends_wait(elected);
         Ok(())
+    }
+
+    /// Passes on the longest wait until now, and how long NATS needed for new leaders meanwhile.
+    fn ends_wait(&mut self, elected: Option<Duration>) {
+        let (time, whose) = std::mem::take(&mut self.wait);
+        self.ledger.wait(time, elected, whose);
     }
 
     fn fail(&mut self, fault: Fault) -> Result<(), String> {
@@ -353,8 +373,17 @@ impl<'a> Run<'a> {
 
     fn read_stream(&mut self) -> Result<(), String> {
         for stored in self.nats.stored_after(self.ledger.last_sequence())? {
-            self.ledger.store(stored.sequence, &stored.body)?;
+            self.ledger.store(stored.sequence, &stored.id, &stored.body)?;
         }
+        Ok(())
+    }
+
+    /// Reads the stream again: a later leader may have other messages under the same sequences.
+    fn read_whole_stream(&mut self) -> Result<(), String> {
+        self.read_stream()?;
+        let stream = self.nats.whole_stream()?;
+        let messages = stream.messages.into_iter().map(|stored| (stored.sequence, stored.id));
+        self.ledger.has_finally(stream.first_sequence, messages.collect());
         Ok(())
     }
 
@@ -371,6 +400,7 @@ impl<'a> Run<'a> {
                 return Err(format!("the client {} ended with {status}\n{log}", kind.name));
             }
         }
+        self.ends_wait(None);
         let mut quiet_since = Instant::now();
         while !self.is_drained()? && quiet_since.elapsed() < DRAINED_WITHIN {
             if self.next(LOOK_EVERY)? {
@@ -389,7 +419,7 @@ impl<'a> Run<'a> {
         }
         while self.next(LOOK_EVERY)? {}
         match self.options.inbox {
-            InboxKind::JetStream => self.read_stream(),
+            InboxKind::JetStream => self.read_whole_stream(),
             InboxKind::Memory => Ok(()),
         }
     }

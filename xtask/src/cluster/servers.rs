@@ -17,6 +17,14 @@ use crate::faults;
 /// What the lines of the command begin with, among those of the log.
 const DELIVERED: &str = "delivered ";
 
+/// What a line of the log has before the sequence and the id of a message that NATS has stored.
+const STORED: &str = "]: stored as ";
+
+/// What the servers log: with the lines of [`STORED`], and without those that `--serve` leaves out
+/// when it is not told what to log.
+const LOGGED: &str = "info,ipc_inbox_jetstream=debug,async_nats=off,rustls=error,\
+                      actix_http::h1::dispatcher=off";
+
 /// The command of `--exec`: one `write` to the log for each message. A server that is killed cuts
 /// the body that it is writing, so a command has to look whether it has all of it.
 const COMMAND: &str = r#"IFS= read -r body
@@ -50,7 +58,7 @@ pub(super) fn start(
     let port = setup.port.to_string();
     let mut command = sandbox.command(&["--serve", "--port", &port]);
     command.args(["--inbox", &setup.inbox, "--usersDb", &setup.users, "--exec", COMMAND]);
-    command.env("WEB_IPC_HOME", &setup.home);
+    command.env("WEB_IPC_HOME", &setup.home).env("RUST_LOG", LOGGED);
     command.stdout(std::process::Stdio::null());
     let log = Arc::new(faults::open_log(&log(sandbox, place))?);
     Process::start(command, "", move |output| {
@@ -60,10 +68,11 @@ pub(super) fn start(
                 None => {
                     // The log is only for people, so an error here does not matter.
                     let _ = (&*log).write_all(line.as_bytes());
-                    if !line.contains("]: Listening on ") {
-                        return;
+                    match stored(&line) {
+                        Some((sequence, id)) => Event::Stored(sequence, id),
+                        None if line.contains("]: Listening on ") => Event::Listening(place),
+                        None => return,
                     }
-                    Event::Listening(place)
                 }
             },
             Output::End(Stream::Err) => Event::ServerEnded(place, run),
@@ -74,10 +83,31 @@ pub(super) fn start(
     })
 }
 
+/// Reads what a line of the log says of a message that NATS has stored.
+fn stored(line: &str) -> Option<(u64, String)> {
+    let (_, stored) = line.split_once(STORED)?;
+    let (sequence, id) = stored.trim_end().split_once(": ")?;
+    Some((sequence.parse().ok()?, id.to_owned()))
+}
+
 /// Copies a home, as its documented backup does.
 pub(super) fn copy_home(sandbox: &Sandbox, to: &Path) -> Result<(), String> {
     let mut command = sandbox.command(&["--backup", "--run", "--out"]);
     command.arg(to);
     let finished = crate::driver::Captured::start(command, "")?.finish()?;
     if finished.status.success() { Ok(()) } else { Err(finished.report()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nats_has_stored_is_read_in_the_log() {
+        let line = "[2026-11-28 08:33:40,740][DEBUG][put,213]: stored as 17: 01a2 \"ada\"\n";
+        assert_eq!(stored(line), Some((17, "01a2 \"ada\"".to_owned())));
+        for other in ["]: stored as x: 01a2\n", "]: stored as 17\n", "stored as 17: 01a2\n"] {
+            assert_eq!(stored(other), None, "{other}");
+        }
+    }
 }

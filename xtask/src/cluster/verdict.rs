@@ -21,6 +21,12 @@ const NAMED_MAX: usize = 20;
 /// The longest time that a client may wait through a failure.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How much longer it may wait than NATS needed for its leaders, if that is more. An election of
+/// NATS takes 4 to 9 s, and there is another one if it fails, or if a leader is deposed by a server
+/// that does not hear it. Nothing can be stored meanwhile, and none of these times can be
+/// configured.
+const WAIT_AFTER_ELECTION_MAX: Duration = Duration::from_secs(3);
+
 /// Everything that is known of the messages of a run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -29,6 +35,10 @@ pub(super) struct Ledger {
     /// The first place of each stored message.
     stored: HashMap<Key, u64>,
     stored_twice: BTreeSet<Key>,
+    /// The id of each message of the stream, as it was read last.
+    ids: BTreeMap<u64, String>,
+    /// What NATS acknowledged to a server, in the order in which the servers logged it.
+    confirmed: Vec<Confirmed>,
     /// The place of the last stored message, and the greatest number of each sender until then.
     last_sequence: u64,
     highest: HashMap<String, u64>,
@@ -36,14 +46,27 @@ pub(super) struct Ledger {
     swapped: u64,
     /// The last delivery of each message.
     delivered: HashMap<Key, Delivery>,
-    /// How many faults of NATS there were.
+    /// How many faults of NATS servers there were, and whether the last one is mended.
     nats_faults: u32,
+    is_nats_disturbed: bool,
     unmarked: u64,
     /// First deliveries in their order, for each start of a server.
     in_order: BTreeMap<u32, Vec<Key>>,
-    delivered_twice: BTreeSet<Key>,
+    /// With the two deliveries, for people.
+    delivered_twice: BTreeMap<Key, String>,
     redelivered: u64,
-    longest_wait: Option<(Duration, String)>,
+    longest_wait: (Duration, String),
+    longest_election: Duration,
+    waited_too_long: Vec<String>,
+}
+
+/// A message that NATS acknowledged to a server as stored, and not as a duplicate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Confirmed {
+    sequence: u64,
+    id: String,
+    /// The round and its fault.
+    round: String,
 }
 
 #[derive(Debug)]
@@ -51,8 +74,24 @@ struct Delivery {
     id: String,
     /// The start of a server that was given it.
     run: u32,
-    /// How many faults of NATS there were before.
+    /// The earlier deliveries that the mark named.
+    times: u64,
+    round: String,
+    /// How many faults of NATS servers there were before, and whether the last one was not mended.
     nats_faults: u32,
+    is_nats_disturbed: bool,
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to start {} with mark {} in {}", self.id, self.run, self.times, self.round)
+    }
+}
+
+impl fmt::Display for Confirmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.sequence, self.id, self.round)
+    }
 }
 
 /// A message in the body of which the fixture has written its sender and number.
@@ -69,16 +108,34 @@ impl Ledger {
         }
     }
 
-    /// Records how long a call took, and what for.
-    pub(super) fn wait(&mut self, time: Duration, what: impl FnOnce() -> String) {
-        if self.longest_wait.as_ref().is_none_or(|(longest, _)| *longest < time) {
-            self.longest_wait = Some((time, what()));
+    /// Records the longest call of a round, whose it was, and how long NATS needed for its leaders in
+    /// that round, if one of its servers was killed or a link between two of them was cut.
+    pub(super) fn wait(&mut self, time: Duration, elected: Option<Duration>, whose: String) {
+        let elected = elected.unwrap_or_default();
+        self.longest_election = self.longest_election.max(elected);
+        if time >= WAIT_MAX.max(elected + WAIT_AFTER_ELECTION_MAX) {
+            self.waited_too_long.push(format!("{:.1} s ({whose})", time.as_secs_f64()));
+        }
+        if self.longest_wait.0 < time {
+            self.longest_wait = (time, whose);
         }
     }
 
+    /// Records that NATS acknowledged to a server that it has stored a message, and when.
+    pub(super) fn confirm(&mut self, sequence: u64, id: String, round: &str) {
+        self.confirmed.push(Confirmed { sequence, id, round: round.to_owned() });
+    }
+
+    /// Records which messages the stream has at the end, from its first sequence on.
+    pub(super) fn has_finally(&mut self, first_sequence: u64, ids: BTreeMap<u64, String>) {
+        self.ids.retain(|sequence, _| *sequence < first_sequence);
+        self.ids.extend(ids);
+    }
+
     /// Records a stored message. They come in the order of the stream.
-    pub(super) fn store(&mut self, sequence: u64, body: &[u8]) -> Result<(), String> {
+    pub(super) fn store(&mut self, sequence: u64, id: &str, body: &[u8]) -> Result<(), String> {
         self.last_sequence = self.last_sequence.max(sequence);
+        self.ids.insert(sequence, id.to_owned());
         let body: Option<Value> = serde_json::from_slice(body).ok();
         let key = body.as_ref().and_then(key);
         let key = key.ok_or_else(|| format!("message {sequence} of the stream: {body:?}"))?;
@@ -108,8 +165,9 @@ impl Ledger {
         self.last_sequence
     }
 
-    /// Records what the command of this start of a server was given: id, earlier deliveries, body.
-    pub(super) fn deliver(&mut self, run: u32, line: &str) -> Result<(), String> {
+    /// Records what the command of this start of a server was given: id, earlier deliveries, body;
+    /// and in which round.
+    pub(super) fn deliver(&mut self, run: u32, line: &str, round: &str) -> Result<(), String> {
         let wrong = || format!("the command wrote a line that is no message: {line}");
         let mut words = line.splitn(3, ' ');
         let (id, times, body) = (words.next(), words.next(), words.next());
@@ -117,29 +175,59 @@ impl Ledger {
         let times: u64 = times.and_then(|times| times.parse().ok()).ok_or_else(wrong)?;
         let body: Option<Value> = body.and_then(|body| serde_json::from_str(body).ok());
         let key = body.as_ref().and_then(key).ok_or_else(wrong)?;
-        let delivery = Delivery { id, run, nats_faults: self.nats_faults };
-        match self.delivered.insert(key.clone(), delivery) {
-            Some(before) if before.id != self.delivered[&key].id => {
-                self.delivered_twice.insert(key);
+        let delivery = Delivery {
+            id,
+            run,
+            times,
+            round: round.to_owned(),
+            nats_faults: self.nats_faults,
+            is_nats_disturbed: self.is_nats_disturbed,
+        };
+        let Some(before) = self.delivered.get(&key) else {
+            if times == 0 {
+                self.in_order.entry(run).or_default().push(key.clone());
             }
-            Some(_) if times > 0 => self.redelivered += 1,
-            // The NATS server that had delivered it died before the others knew, and another
-            // web-ipc server gets it.
-            Some(before) if before.run != run && before.nats_faults < self.nats_faults => {
-                self.unmarked += 1;
-            }
-            Some(_) => {
-                self.delivered_twice.insert(key);
-            }
-            None if times == 0 => self.in_order.entry(run).or_default().push(key),
-            None => {}
+            self.delivered.insert(key, delivery);
+            return Ok(());
+        };
+        if before.id == delivery.id && times > 0 {
+            self.redelivered += 1;
+        } else if before.id == delivery.id && self.may_be_forgotten(before, run) {
+            self.unmarked += 1;
+        } else {
+            self.delivered_twice.insert(key.clone(), format!("{before}, then {delivery}"));
         }
+        self.delivered.insert(key, delivery);
         Ok(())
     }
 
-    /// Records that a NATS server dies, or loses a link to another.
+    /// Whether NATS may have forgotten a delivery when this start of a server gets the message: a
+    /// NATS server died or was cut off from the others after it had delivered it and before they
+    /// knew. The server that had it before knows it.
+    fn may_be_forgotten(&self, before: &Delivery, run: u32) -> bool {
+        let has_failed_since = before.is_nats_disturbed || before.nats_faults < self.nats_faults;
+        before.run != run && has_failed_since
+    }
+
+    /// Records that a NATS server dies, or loses its link to another.
     pub(super) fn nats_fails(&mut self) {
         self.nats_faults += 1;
+        self.is_nats_disturbed = true;
+    }
+
+    /// Records that all NATS servers are there again and have everything.
+    pub(super) fn nats_is_whole(&mut self) {
+        self.is_nats_disturbed = false;
+    }
+
+    /// What NATS acknowledged and does not have under that sequence. What it had removed before it
+    /// was read is not among it.
+    fn forgotten(&self) -> Vec<Confirmed> {
+        let Some(first) = self.ids.keys().next() else { return Vec::new() };
+        let is_gone = |one: &&Confirmed| {
+            one.sequence >= *first && self.ids.get(&one.sequence) != Some(&one.id)
+        };
+        self.confirmed.iter().filter(is_gone).cloned().collect()
     }
 
     fn lost(&self) -> impl Iterator<Item = Key> {
@@ -177,15 +265,19 @@ impl Ledger {
             acknowledged: self.acknowledged.values().map(BTreeSet::len).sum(),
             stored: self.stored.len(),
             lost: self.lost().collect(),
+            forgotten: self.forgotten().iter().map(ToString::to_string).collect(),
             stored_twice: list(&self.stored_twice),
-            delivered_twice: list(&self.delivered_twice),
+            delivered_twice: self.delivered_twice.keys().cloned().collect(),
+            notes: self.delivered_twice.values().cloned().collect(),
             stored_out_of_order: list(&self.stored_out_of_order),
             delivered_out_of_order: self.delivered_out_of_order(),
             unanswered: list(&self.unanswered),
             redelivered: self.redelivered,
             swapped: self.swapped,
             unmarked: self.unmarked,
-            longest_wait: self.longest_wait.clone().unwrap_or_default(),
+            longest_wait: self.longest_wait.clone(),
+            longest_election: self.longest_election,
+            waited_too_long: self.waited_too_long.clone(),
         }
     }
 }
@@ -199,10 +291,16 @@ pub(crate) struct Verdict {
     pub(crate) stored: usize,
     /// Acknowledged messages that were never delivered.
     pub(crate) lost: Vec<Key>,
+    /// Messages that NATS acknowledged as stored under a sequence, where it has another one or none
+    /// now: each with its sequence, and when it was acknowledged. That is a fault of NATS, also if
+    /// nothing is lost since a client sent it again.
+    pub(crate) forgotten: Vec<String>,
     /// Messages that the stream had under two sequences.
     pub(crate) stored_twice: Vec<Key>,
     /// Messages that were delivered again without a mark, or under another id.
     pub(crate) delivered_twice: Vec<Key>,
+    /// What is known of each of these.
+    pub(crate) notes: Vec<String>,
     /// Messages that were stored after a later one, and not in the same call.
     pub(crate) stored_out_of_order: Vec<Key>,
     /// Messages that a server was given for the first time after a later one.
@@ -213,11 +311,15 @@ pub(crate) struct Verdict {
     pub(crate) redelivered: u64,
     /// Messages of one call that were stored in another order, as is documented.
     pub(crate) swapped: u64,
-    /// Messages that came to another server without a mark, since a NATS server had died that had
+    /// Messages that came to another server without a mark, after a NATS server had failed that had
     /// delivered them before, as is documented.
     pub(crate) unmarked: u64,
     /// How long a call took at most, from its beginning to its answer, and which.
     pub(crate) longest_wait: (Duration, String),
+    /// For how long NATS needed for its leaders at most, after a fault of its servers.
+    pub(crate) longest_election: Duration,
+    /// The calls that took too long: for [`WAIT_MAX`], or for longer than NATS had no leader.
+    pub(crate) waited_too_long: Vec<String>,
 }
 
 impl Verdict {
@@ -234,7 +336,9 @@ impl Verdict {
 
     /// Whether every promise was kept, and nobody waited for too long.
     pub(crate) fn is_good(&self) -> bool {
-        self.kinds().iter().all(|(_, keys)| keys.is_empty()) && self.longest_wait.0 < WAIT_MAX
+        self.kinds().iter().all(|(_, keys)| keys.is_empty())
+            && self.forgotten.is_empty()
+            && self.waited_too_long.is_empty()
     }
 
     /// The messages behind a bad verdict, one line for each kind.
@@ -249,8 +353,20 @@ impl Verdict {
             }
             details.push('\n');
         }
-        if self.longest_wait.0 >= WAIT_MAX {
-            details += &format!("a client waited {WAIT_MAX:?} or longer\n");
+        for note in self.notes.iter().take(NAMED_MAX) {
+            details += &format!("delivered twice: {note}\n");
+        }
+        if !self.forgotten.is_empty() {
+            let named = self.forgotten.iter().take(NAMED_MAX).map(String::as_str);
+            details += "acknowledged by nats-server, and not in its stream: ";
+            details += &named.collect::<Vec<_>>().join(", ");
+            if self.forgotten.len() > NAMED_MAX {
+                details += &format!(" and {} more", self.forgotten.len() - NAMED_MAX);
+            }
+            details.push('\n');
+        }
+        for wait in self.waited_too_long.iter().take(NAMED_MAX) {
+            details += &format!("a client waited too long: {wait}\n");
         }
         details
     }
@@ -265,12 +381,15 @@ impl fmt::Display for Verdict {
         let (wait, what) = &self.longest_wait;
         write!(
             f,
-            ", {} redelivered and marked, {} without a mark after a death of NATS, {} in another \
-             order within a call; the longest wait was {:.1} s ({what})",
+            ", {} acknowledged by nats-server and not kept by it, {} redelivered and marked, {} without a mark after a fault of NATS, {} in another \
+             order within a call; the longest wait was {:.1} s ({what}), the longest election of NATS \
+             {:.1} s",
+            self.forgotten.len(),
             self.redelivered,
             self.unmarked,
             self.swapped,
-            wait.as_secs_f64()
+            wait.as_secs_f64(),
+            self.longest_election.as_secs_f64()
         )
     }
 }
@@ -286,11 +405,12 @@ mod tests {
     }
 
     fn store(ledger: &mut Ledger, sequence: u64, from: &str, number: u64) {
-        ledger.store(sequence, body(from, number).as_bytes()).unwrap();
+        ledger.store(sequence, &format!("id-{number}"), body(from, number).as_bytes()).unwrap();
     }
 
     fn deliver(ledger: &mut Ledger, run: u32, number: u64, times: u64) {
-        ledger.deliver(run, &format!("id-{number} {times} {}", body(A, number))).unwrap();
+        let line = format!("id-{number} {times} {}", body(A, number));
+        ledger.deliver(run, &line, "round 1").unwrap();
     }
 
     /// Three messages that were acknowledged and stored.
@@ -343,6 +463,26 @@ mod tests {
     }
 
     #[test]
+    fn what_nats_acknowledged_and_has_not_is_its_fault_and_named_apart() {
+        let mut ledger = three();
+        (1..=3).for_each(|number| deliver(&mut ledger, 1, number, 0));
+        // What was removed before it was read does not count.
+        for (sequence, id) in [(3, "id-0"), (11, "id-1"), (12, "id-2"), (13, "id-3")] {
+            ledger.confirm(sequence, id.to_owned(), "round 1");
+        }
+        assert!(ledger.verdict().is_good(), "{}", ledger.verdict());
+        // Neither does what is removed later.
+        let left = BTreeMap::from([(12, "id-2".to_owned()), (13, "other".to_owned())]);
+        ledger.has_finally(12, left);
+        ledger.confirm(14, "id-4".to_owned(), "round 2");
+        let verdict = ledger.verdict();
+        assert_eq!(verdict.forgotten, ["13 (id-3, round 1)", "14 (id-4, round 2)"]);
+        assert!(!verdict.is_good() && verdict.lost.is_empty());
+        assert!(verdict.to_string().contains("2 acknowledged by nats-server and not kept"));
+        assert!(verdict.details().contains("not in its stream: 13 (id-3, round 1), 14"));
+    }
+
+    #[test]
     fn a_second_delivery_is_good_with_a_mark_and_the_same_id_only() {
         let mut ledger = three();
         (1..=3).for_each(|number| deliver(&mut ledger, 1, number, 0));
@@ -351,9 +491,11 @@ mod tests {
         assert_eq!(ledger.verdict().redelivered, 1);
         deliver(&mut ledger, 2, 3, 0);
         assert_eq!(ledger.verdict().delivered_twice, a(3));
-        ledger.deliver(2, &format!("other 1 {}", body(A, 1))).unwrap();
+        ledger.deliver(2, &format!("other 1 {}", body(A, 1)), "round 2").unwrap();
         assert_eq!(ledger.verdict().delivered_twice.len(), 2);
         assert!(!ledger.verdict().is_good());
+        let expected = "id-1 to start 1 with mark 0 in round 1, then other to start 2 with mark 1";
+        assert!(ledger.verdict().details().contains(expected), "{}", ledger.verdict().details());
     }
 
     #[test]
@@ -362,12 +504,19 @@ mod tests {
         (1..=3).for_each(|number| deliver(&mut ledger, 1, number, 0));
         ledger.nats_fails();
         deliver(&mut ledger, 2, 1, 0);
-        assert!(ledger.verdict().is_good());
-        assert_eq!(ledger.verdict().unmarked, 1);
-        // The same server knows what it had, and what another one gets later has its place.
-        deliver(&mut ledger, 1, 2, 0);
+        // While it lasts there may be two leaders.
         deliver(&mut ledger, 3, 1, 0);
-        assert_eq!(ledger.verdict().delivered_twice, [a(1), a(2)].concat());
+        assert!(ledger.verdict().is_good());
+        assert_eq!(ledger.verdict().unmarked, 2);
+        // The same server knows what it had.
+        deliver(&mut ledger, 1, 2, 0);
+        assert_eq!(ledger.verdict().delivered_twice, a(2));
+        // What is delivered after the fault has its place.
+        ledger.nats_is_whole();
+        deliver(&mut ledger, 1, 3, 1);
+        deliver(&mut ledger, 2, 3, 0);
+        assert_eq!(ledger.verdict().delivered_twice, [a(2), a(3)].concat());
+        assert_eq!(ledger.verdict().unmarked, 2);
     }
 
     #[test]
@@ -413,22 +562,37 @@ mod tests {
     fn a_request_without_a_reply_and_a_long_wait_are_wrong() {
         let mut ledger = three();
         (1..=3).for_each(|number| deliver(&mut ledger, 1, number, 0));
-        ledger.wait(Duration::from_secs(9), || "round 1".to_owned());
+        ledger.wait(Duration::from_secs(9), None, "round 1".to_owned());
         assert!(ledger.verdict().is_good());
         ledger.acknowledge(A, 3, false);
         assert_eq!(ledger.verdict().unanswered, a(3));
         assert!(!ledger.verdict().is_good());
         let mut ledger = three();
         (1..=3).for_each(|number| deliver(&mut ledger, 1, number, 0));
-        ledger.wait(WAIT_MAX, || "round 2".to_owned());
-        ledger.wait(Duration::from_secs(1), || "round 3".to_owned());
+        ledger.wait(WAIT_MAX, None, "round 2".to_owned());
+        ledger.wait(Duration::from_secs(1), None, "round 3".to_owned());
         let verdict = ledger.verdict();
         assert!(!verdict.is_good());
-        assert!(
-            verdict.to_string().ends_with("the longest wait was 10.0 s (round 2)"),
-            "{verdict}"
-        );
-        assert!(verdict.details().contains("waited 10s"), "{}", verdict.details());
+        assert!(verdict.to_string().contains("longest wait was 10.0 s (round 2)"), "{verdict}");
+        assert!(verdict.details().contains("too long: 10.0 s (round 2)"), "{}", verdict.details());
+    }
+
+    #[test]
+    fn nobody_waits_much_longer_than_an_election_of_nats_takes() {
+        let waited = |secs: u64, elected: u64| {
+            let mut ledger = three();
+            (1..=3).for_each(|number| deliver(&mut ledger, 1, number, 0));
+            let elected = Some(Duration::from_secs(elected));
+            ledger.wait(Duration::from_secs(secs), elected, "round 1".to_owned());
+            ledger.verdict()
+        };
+        for (secs, elected) in [(9, 0), (9, 5), (9, 9), (14, 12)] {
+            assert!(waited(secs, elected).is_good(), "{secs} {elected}");
+        }
+        for (secs, elected) in [(10, 0), (10, 7), (12, 9), (15, 12)] {
+            assert!(!waited(secs, elected).is_good(), "{secs} {elected}");
+        }
+        assert!(waited(14, 12).to_string().ends_with("the longest election of NATS 12.0 s"));
     }
 
     #[test]
@@ -436,8 +600,8 @@ mod tests {
         let mut ledger = Ledger::default();
         for line in ["", "id", "id 0", "id x {\"from\":\"a\",\"n\":1}", "id 0 {\"n\":1}", "id 0 {"]
         {
-            assert!(ledger.deliver(1, line).is_err(), "{line}");
+            assert!(ledger.deliver(1, line, "round 1").is_err(), "{line}");
         }
-        assert!(ledger.store(1, b"{}").is_err() && ledger.store(1, b"x").is_err());
+        assert!(ledger.store(1, "i", b"{}").is_err() && ledger.store(1, "i", b"x").is_err());
     }
 }

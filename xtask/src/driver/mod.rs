@@ -19,7 +19,7 @@ pub(crate) use build::{
 pub(crate) use captured::{Captured, Finished, PATIENCE};
 pub(crate) use figures::{finish, number, stop};
 pub(crate) use namespaces::{HUB, Namespaces};
-pub(crate) use nats::{Nats, nats_program};
+pub(crate) use nats::{Nats, StartingNats, nats_program};
 pub(crate) use postgres::Postgres;
 pub(crate) use process::{Output, Process, Stream};
 pub(crate) use sandbox::{Sandbox, chmod};

@@ -1,11 +1,14 @@
 //! A nats-server with JetStream, for the tasks that need one.
 //!
-//! `e2e` comes here. The NATS server keeps its files in a directory of its own, so that it can be
-//! killed and started again with what it had stored.
+//! `e2e` comes here, and `cluster` for each of its three. The NATS server keeps its files in a
+//! directory of its own, so that it can be killed and started again with what it had stored.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::mpsc::channel;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use tempfile::TempDir;
 
@@ -65,39 +68,79 @@ impl Nats {
 
     /// Starts it again where it was, and returns when it serves.
     pub(crate) fn run(&mut self) -> Result<(), String> {
-        // nats-server takes -1 for any free port.
-        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let mut command = run_by(&self.runner, &self.program);
-        command.args(["-a", &self.host, "-p", &port, "-js", "-sd"]).arg(self.folder.path());
-        // What comes later wins.
-        command.args(&self.more).stdout(Stdio::null()).stderr(Stdio::piped());
-        let (sender, lines) = channel();
-        let process = Process::start(command, "", move |output| {
-            if let Output::Line(_, line) = output {
-                // Nobody listens once it is ready.
-                let _ = sender.send(line);
-            }
-        })?;
-        let mut log = String::new();
-        loop {
-            let line = lines.recv_timeout(PATIENCE);
-            let line = line.map_err(|_| format!("nats-server does not get ready:\n{log}"))?;
-            if let Some((_, address)) = line.split_once(LISTENING) {
-                let port = address.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-                self.port = port.ok_or_else(|| format!("no port in {line:?}"))?;
-            }
-            log.push_str(&line);
-            if line.contains(READY) {
-                break;
-            }
-        }
-        self.process = Some(process);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let starting = StartingNats::begin(
+            command,
+            &self.host,
+            self.port,
+            self.folder.path(),
+            &self.more,
+            None,
+        )?;
+        let (process, port) = starting.ready()?;
+        (self.process, self.port) = (Some(process), port);
         Ok(())
     }
 
     /// Kills it with SIGKILL. [`run`](Self::run) starts it again.
     pub(crate) fn kill(&mut self) {
         self.process = None;
+    }
+}
+
+/// A NATS server that was started and may not serve yet: of several, none does before there are
+/// enough to agree on something.
+pub(crate) struct StartingNats {
+    process: Process,
+    lines: Receiver<String>,
+}
+
+impl StartingNats {
+    /// Starts one on this port, or on any free one if it is 0. `command` is its program, with
+    /// stderr piped, `store` the directory of its files. What comes in `more` wins. `log` gets all
+    /// lines, also later ones.
+    pub(crate) fn begin(
+        mut command: Command,
+        host: &str,
+        port: u16,
+        store: &Path,
+        more: &[String],
+        log: Option<File>,
+    ) -> Result<Self, String> {
+        // nats-server takes -1 for any free port.
+        let port = if port == 0 { "-1".to_owned() } else { port.to_string() };
+        command.args(["-a", host, "-p", &port, "-js", "-sd"]).arg(store).args(more);
+        let (sender, lines) = channel();
+        let log = log.map(Arc::new);
+        let process = Process::start(command, "", move |output| {
+            if let Output::Line(_, line) = output {
+                if let Some(log) = &log {
+                    // The log is only for people, so an error here does not matter.
+                    let _ = (&**log).write_all(line.as_bytes());
+                }
+                // Nobody listens once it is ready.
+                let _ = sender.send(line);
+            }
+        })?;
+        Ok(Self { process, lines })
+    }
+
+    /// Waits until it serves. Returns its process and its port.
+    pub(crate) fn ready(self) -> Result<(Process, u16), String> {
+        let (mut log, mut port) = (String::new(), None);
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.map_err(|_| format!("nats-server does not get ready:\n{log}"))?;
+            if let Some((_, address)) = line.split_once(LISTENING) {
+                port = address.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+            }
+            log.push_str(&line);
+            if line.contains(READY) {
+                let port = port.ok_or_else(|| format!("nats-server names no port:\n{log}"))?;
+                return Ok((self.process, port));
+            }
+        }
     }
 }
 
