@@ -11,6 +11,7 @@ mod cluster_runs;
 mod console_blocks;
 mod crash_runs;
 mod engines;
+mod enrolled;
 mod expect;
 mod flood;
 mod init;
@@ -80,8 +81,16 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         python_client::channel_that_ends,
     ),
     ("the tests of the Python package pass against this server", python_package::suite),
+    (
+        "the clients in Python find all they need in the home of an enrolled client",
+        python_client::enrolled,
+    ),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     (
+    (
+        "the client in shell finds all it needs in the home of an enrolled client",
+        shell_client::enrolled,
+    ),
         "certificates, keys and users change under load, and no message is lost or repeated",
         trust::changes_under_load,
     ),
