@@ -1,11 +1,13 @@
 """Sends JSON objects over one channel of a web-ipc server; written from docs/protocol.md alone, with `websockets` (15 or later)
 and `cryptography`.
 
-python3 channel.py --home DIR --server NAME --address HOST:PORT [--request '{"what": "time"}'] '{"n": 1}' '{"n": 2}' ...
+python3 channel.py [--home DIR] [--server NAME] [--address HOST:PORT] [--request '{"what": "time"}'] '{"n": 1}' '{"n": 2}' ...
+The home of an enrolled client says the rest: server, addresses, certificate and user. In a server's home they are localhost,
+127.0.0.1:3000, localhost and the default admin. Without --home it is $WEB_IPC_HOME, or ~/.local/share/web-ipc.
 Prints a line for each object, in their order: what became of it, or the reply. Exit status: 0 all are in the server's inbox and the
 request has its reply, 1 not so, or nobody knows, 2 wrong usage.
 """
-import argparse, base64, contextlib, http.client, json, pathlib, random, socket, ssl, sys, time, uuid
+import argparse, base64, contextlib, http.client, json, os, pathlib, random, socket, ssl, sys, time, uuid
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import connect
@@ -24,10 +26,10 @@ def open_reply(envelope, frame_id):
     return frame["body"]
 
 def log_in():
-    login_id, credentials = str(uuid.uuid4()), ring.decrypt((home / "admin.cred").read_bytes().strip())
-    connection = http.client.HTTPConnection(arguments.server, port, timeout=15)
-    connection.sock = tls.wrap_socket(socket.create_connection((host, port), 15), server_hostname=arguments.server)
-    connection.request("POST", "/client/auth", seal("/client/auth", login_id, json.loads(credentials)),
+    login_id, login = str(uuid.uuid4()), ring.decrypt(credentials.read_bytes().strip())
+    connection = http.client.HTTPConnection(server, addresses[0][1], timeout=15)
+    connection.sock = tls.wrap_socket(socket.create_connection(addresses[0], 15), server_hostname=server)
+    connection.request("POST", "/client/auth", seal("/client/auth", login_id, json.loads(login)),
                        {"Content-Type": "application/octet-stream"})
     answer = connection.getresponse()
     content = answer.read(128 * 1024)
@@ -50,9 +52,8 @@ def front(queue, limits):
 def use_channel(session, queue, answers, end):
     """Opens a channel and sends the queue over it. What has no answer when the channel ends is in front of the queue again."""
     channel_id, number, resume, resume_at, sent = str(uuid.uuid4()), 0, {}, 0, {}
-    with connect(f"wss://{arguments.server}:{port}/message/channel", sock=socket.create_connection((host, port), 15), ssl=tls,
-                 server_hostname=arguments.server, subprotocols=["web-ipc.1"], compression=None,
-                 max_size=17 * 1024 * 1024) as websocket:
+    with connect(f"wss://{server}:{addresses[0][1]}/message/channel", sock=socket.create_connection(addresses[0], 15), ssl=tls,
+                 server_hostname=server, subprotocols=["web-ipc.1"], compression=None, max_size=17 * 1024 * 1024) as websocket:
         if websocket.subprotocol != "web-ipc.1":
             sys.exit("no channel here: send by POST, as client.py does")
         told = (limit.split("=") for limit in websocket.response.headers["Web-IPC-Limits"].split(","))
@@ -108,23 +109,34 @@ def send_all(queue, answers, deadline_secs=60):
             sys.exit(f"a certificate was refused: {error}")
         except (Again, OSError, InvalidHandshake) as error:
             why = error
+            addresses.append(addresses.pop(0))  # the next attempt is at the next address
         if queue and time.monotonic() + pause > end:
             return print(f"not all has an answer in {deadline_secs} s: {why}", file=sys.stderr)
         time.sleep(pause * random.uniform(0.75, 1.25) if queue else 0)
         pause = min(2 * pause, 2)
 
+def address(text):
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
 parser = argparse.ArgumentParser(description="Sends JSON objects over one channel of a web-ipc server.")
-for option in ("--home", "--server", "--address"):
-    parser.add_argument(option, required=True)
+parser.add_argument("--home", default=os.environ.get("WEB_IPC_HOME") or pathlib.Path.home() / ".local/share/web-ipc")
+parser.add_argument("--server", help="the name in the server's certificate")
+parser.add_argument("--address", help="where the server is")
 parser.add_argument("--request", type=json.loads, help="an object that the application replies to, sent last")
 parser.add_argument("messages", type=json.loads, nargs="*")
 arguments = parser.parse_args()
-host, port = arguments.address.rpartition(":")[0].strip("[]"), int(arguments.address.rpartition(":")[2])
 home = pathlib.Path(arguments.home)
+told = home / "client.json"
+enrolled = json.loads(told.read_text()) if told.exists() else {}
+server = arguments.server or enrolled.get("server", "localhost")
+addresses = [arguments.address] if arguments.address else enrolled.get("addresses", ["127.0.0.1:3000"])
+addresses = [address(text) for text in addresses]
+identity, credentials = enrolled.get("identity", "localhost"), home / ("client.cred" if enrolled else "admin.cred")
 keys = (line.strip() for line in (home / "envelope.keys").read_text().splitlines())
 ring = MultiFernet([Fernet(key) for key in keys if key and not key.startswith("#")])  # the first seals, all open
 tls = ssl.create_default_context(cafile=home / "web-ipc-ca.crt")  # this authority and no other
-tls.load_cert_chain(home / "localhost.crt", home / "localhost.key")
+tls.load_cert_chain(home / f"{identity}.crt", home / f"{identity}.key")
 entries = [{"id": str(uuid.uuid4()), "body": message} for message in arguments.messages]
 if arguments.request is not None:
     entries.append({"id": str(uuid.uuid4()), "body": arguments.request, "reply_wait_ms": 30_000})

@@ -2,16 +2,26 @@
 # Sends one JSON object to a web-ipc server with curl and openssl (3 or later) alone; written from
 # docs/protocol.md.
 #
-# sh client.sh DIR SERVER HOST:PORT '{"test": 1}'
-# DIR is a home. Exit status: 0 the message is in the server's inbox, 1 it is not, or nobody knows,
-# 2 wrong usage.
+# sh client.sh DIR [SERVER HOST:PORT] '{"test": 1}'
+# DIR is a home. That of an enrolled client says the rest: server, first address, certificate and
+# user. In a server's home they are localhost, 127.0.0.1:3000, localhost and the default admin.
+# Exit status: 0 the message is in the server's inbox, 1 it is not, or nobody knows, 2 wrong usage.
 #
 # It shows that it can be done. Other users of this host see the keys in the arguments of openssl
 # (ps), and there is one attempt: use another client in earnest.
 set -eu
 export LC_ALL=C
-[ $# -eq 4 ] || { echo "usage: client.sh DIR SERVER HOST:PORT OBJECT" >&2; exit 2; }
-home=$1 server=$2 address=$3 message=$4
+home=${1-} server=localhost address=127.0.0.1:3000 identity=localhost credentials=admin.cred
+if [ -e "$home/client.json" ]; then
+    # The value of a member; of a list the first.
+    told() { tr -d '\n' < "$home/client.json" | sed "s/.*\"$1\": *\[\{0,1\} *\"\([^\"]*\)\".*/\1/"; }
+    server=$(told server) address=$(told addresses) identity=$(told identity) credentials=client.cred
+fi
+case $# in
+    2) message=$2 ;;
+    4) server=$2 address=$3 message=$4 ;;
+    *) echo "usage: client.sh DIR [SERVER HOST:PORT] OBJECT" >&2; exit 2 ;;
+esac
 umask 077
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -55,13 +65,13 @@ post() {
     seal "$work/plaintext" "$work/envelope"
     : > "$work/answer"
     curl --silent --show-error --noproxy '*' --max-time 15 --http1.1 --connect-to "::$address" \
-        --cacert "$home/web-ipc-ca.crt" --cert "$home/localhost.crt" --key "$home/localhost.key" \
+        --cacert "$home/web-ipc-ca.crt" --cert "$home/$identity.crt" --key "$home/$identity.key" \
         --header 'Content-Type: application/octet-stream' --data-binary "@$work/envelope" \
         --output "$work/answer" --write-out '%{http_code}' "https://$server$1" || fail "no answer, so that it is not known what became of it"
 }
 
-# The credentials of the default admin are a token in text form, of any age.
-tr -d '\n' < "$home/admin.cred" | tr -- '-_' '+/' | base64 -d > "$work/sealed"
+# The credentials are a token in text form, of any age.
+tr -d '\n' < "$home/$credentials" | tr -- '-_' '+/' | base64 -d > "$work/sealed"
 open "$work/sealed" "$work/credentials" any
 
 login_id=$(uuid)

@@ -399,8 +399,8 @@ impl ServerBuilder {
     }
 
     /// How many of the [`logins_waiting_max`](Self::logins_waiting_max) logins one peer may have,
-    /// so that others can log in too. A peer is a certificate, or an address over plain http.
-    /// Further ones are refused with 429.
+    /// so that others can log in too. A peer is the name in a certificate, or an address over plain
+    /// http. Further ones are refused with 429.
     pub fn peer_logins_waiting_max(mut self, logins: usize) -> Self {
         self.peer_logins_waiting_max = logins;
         self
@@ -413,8 +413,8 @@ impl ServerBuilder {
     ///
     /// Failures of one user from all peers together refuse nobody. From the fifth on they
     /// make each login of that user pause, 125 ms and twice as long after each further one, 2 s at
-    /// most, except with a certificate with which that user has logged in before. A minute without
-    /// a failure resets that.
+    /// most, except from a peer from which that user has logged in before. A minute without a
+    /// failure resets that.
     pub fn failed_logins_max(mut self, logins: u32) -> Self {
         self.failed_logins_max = logins;
         self

@@ -34,15 +34,15 @@ impl LoginPermits {
     }
 
     /// Takes a permit, if one is free for this peer.
-    pub(crate) fn take(&self, source: Source) -> Option<LoginPermit<'_>> {
+    pub(crate) fn take(&self, source: &Source) -> Option<LoginPermit<'_>> {
         let mut waiting = self.waiting();
-        let own = waiting.of_each.get(&source).copied().unwrap_or(0);
+        let own = waiting.of_each.get(source).copied().unwrap_or(0);
         if waiting.all >= self.max || own >= self.each_max {
             return None;
         }
         waiting.all += 1;
-        waiting.of_each.insert(source, own + 1);
-        Some(LoginPermit { logins: self, source })
+        waiting.of_each.insert(source.clone(), own + 1);
+        Some(LoginPermit { logins: self, source: source.clone() })
     }
 
     fn waiting(&self) -> MutexGuard<'_, Taken> {
@@ -74,22 +74,22 @@ mod tests {
     #[test]
     fn no_more_places_are_taken_than_there_are_and_each_is_given_back() {
         let logins = LoginPermits::new(2, 2);
-        let (first, second) = (logins.take(peer(1)), logins.take(peer(2)));
+        let (first, second) = (logins.take(&peer(1)), logins.take(&peer(2)));
         assert!(first.is_some() && second.is_some());
-        assert!(logins.take(peer(3)).is_none());
-        assert!(logins.take(peer(3)).is_none(), "a refused login takes no permit");
+        assert!(logins.take(&peer(3)).is_none());
+        assert!(logins.take(&peer(3)).is_none(), "a refused login takes no permit");
         drop(first);
-        assert!(logins.take(peer(3)).is_some());
+        assert!(logins.take(&peer(3)).is_some());
     }
 
     #[test]
     fn one_peer_does_not_take_all_the_places() {
         let logins = LoginPermits::new(8, 2);
-        let own = [logins.take(peer(1)), logins.take(peer(1))];
-        assert!(own.iter().all(Option::is_some) && logins.take(peer(1)).is_none());
-        assert!(logins.take(peer(2)).is_some(), "another peer has its own");
+        let own = [logins.take(&peer(1)), logins.take(&peer(1))];
+        assert!(own.iter().all(Option::is_some) && logins.take(&peer(1)).is_none());
+        assert!(logins.take(&peer(2)).is_some(), "another peer has its own");
         drop(own);
-        assert!(logins.take(peer(1)).is_some());
+        assert!(logins.take(&peer(1)).is_some());
         assert!(logins.waiting().of_each.is_empty(), "a peer without a login is not remembered");
     }
 }

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ipc_protocol::Fingerprint;
 use ipc_store::{PeerSighting, Username};
 
 use crate::login_throttle::Source;
@@ -26,7 +25,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A user's failures are forgotten after this time without another one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// How many users, and how many pairs of user and certificate, are remembered at most. Beyond that
+/// How many users, and how many pairs of user and peer, are remembered at most. Beyond that
 /// the oldest are forgotten. A user costs a failed login, a pair a login that succeeds.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -37,8 +36,8 @@ pub(crate) struct LoginSlowdown(Mutex<Remembered>);
 #[derive(Debug, Default)]
 struct Remembered {
     failures: HashMap<Username, Failures>,
-    /// When a user last logged in with a certificate.
-    logins: HashMap<(Username, Fingerprint), Instant>,
+    /// When a user last logged in from a peer with a certificate.
+    logins: HashMap<(Username, Source), Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +47,9 @@ struct Failures {
 }
 
 impl LoginSlowdown {
-    /// How long a login has to pause before it begins. Zero for a user who has logged in with this
-    /// certificate before.
-    pub(crate) fn pause(&self, source: Source, username: &str, now: Instant) -> Duration {
+    /// How long a login has to pause before it begins. Zero for a user who has logged in from this
+    /// peer before.
+    pub(crate) fn pause(&self, source: &Source, username: &str, now: Instant) -> Duration {
         // Names that no user can have fail anyway.
         let Ok(username) = Username::parse_existing(username) else { return Duration::ZERO };
         let remembered = self.remembered();
@@ -58,13 +57,9 @@ impl LoginSlowdown {
         else {
             return Duration::ZERO;
         };
-        match source {
-            Source::Certificate(certificate)
-                if remembered.logins.contains_key(&(username, certificate)) =>
-            {
-                Duration::ZERO
-            }
-            _ => pause_after(failures.count),
+        match remembered.logins.contains_key(&(username, source.clone())) {
+            true => Duration::ZERO,
+            false => pause_after(failures.count),
         }
     }
 
@@ -74,7 +69,8 @@ impl LoginSlowdown {
         // The latest come first.
         for seen in sightings.into_iter().take(REMEMBERED_MAX) {
             if let Some(user) = seen.user {
-                remembered.logins.insert((user, seen.fingerprint), now);
+                let source = Source::of_certificate(seen.name.as_ref(), seen.fingerprint);
+                remembered.logins.insert((user, source), now);
             }
         }
     }
@@ -95,16 +91,19 @@ impl LoginSlowdown {
         *failures = Failures { count: count.saturating_add(1), last: now };
     }
 
-    /// Remembers that a user has logged in with a certificate. The user's failures still count for
-    /// others: who knows the password from one certificate is not who guesses from another.
-    pub(crate) fn succeeded(&self, source: Source, username: &str, now: Instant) {
-        let Source::Certificate(certificate) = source else { return };
+    /// Remembers that a user has logged in from a peer with a certificate; an address proves
+    /// nothing. The user's failures still count for others: who knows the password at one peer is
+    /// not who guesses from another.
+    pub(crate) fn succeeded(&self, source: &Source, username: &str, now: Instant) {
+        if matches!(source, Source::Address(_)) {
+            return;
+        }
         let Ok(username) = Username::parse_existing(username) else { return };
         let mut remembered = self.remembered();
         if remembered.logins.len() >= REMEMBERED_MAX {
             remove_oldest(&mut remembered.logins, |at| Some(*at));
         }
-        remembered.logins.insert((username, certificate), now);
+        remembered.logins.insert((username, source.clone()), now);
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -129,6 +128,9 @@ fn pause_after(failures: u32) -> Duration {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
+    use ipc_home::PeerName;
+    use ipc_protocol::Fingerprint;
+
     use super::*;
 
     const STRANGER: Source = Source::Certificate(Fingerprint::from_bytes([1; 32]));
@@ -141,34 +143,34 @@ mod tests {
         let pauses: Vec<_> = (0..12)
             .map(|_| {
                 slowdown.failed("admin", now);
-                slowdown.pause(STRANGER, "admin", now).as_millis()
+                slowdown.pause(&STRANGER, "admin", now).as_millis()
             })
             .collect();
         assert_eq!(pauses, [0, 0, 0, 0, 125, 250, 500, 1000, 2000, 2000, 2000, 2000]);
-        assert_eq!(slowdown.pause(ADDRESS, "admin", now), PAUSE_MAX);
-        assert_eq!(slowdown.pause(STRANGER, "other", now), Duration::ZERO);
+        assert_eq!(slowdown.pause(&ADDRESS, "admin", now), PAUSE_MAX);
+        assert_eq!(slowdown.pause(&STRANGER, "other", now), Duration::ZERO);
         let later = now + Duration::from_secs(59);
-        assert_eq!(slowdown.pause(STRANGER, "admin", later), PAUSE_MAX);
+        assert_eq!(slowdown.pause(&STRANGER, "admin", later), PAUSE_MAX);
         let later = now + FORGOTTEN_AFTER;
-        assert_eq!(slowdown.pause(STRANGER, "admin", later), Duration::ZERO);
+        assert_eq!(slowdown.pause(&STRANGER, "admin", later), Duration::ZERO);
         slowdown.failed("admin", later);
-        assert_eq!(slowdown.pause(STRANGER, "admin", later), Duration::ZERO, "counted anew");
+        assert_eq!(slowdown.pause(&STRANGER, "admin", later), Duration::ZERO, "counted anew");
     }
 
     #[test]
     fn who_has_logged_in_before_does_not_pause_and_clears_nothing_for_others() {
         let (slowdown, now) = (LoginSlowdown::default(), Instant::now());
-        slowdown.succeeded(KNOWN, "admin", now);
-        slowdown.succeeded(ADDRESS, "admin", now);
+        slowdown.succeeded(&KNOWN, "admin", now);
+        slowdown.succeeded(&ADDRESS, "admin", now);
         for _ in 0..100 {
             slowdown.failed("admin", now);
             slowdown.failed("other", now);
         }
-        slowdown.succeeded(KNOWN, "admin", now);
-        assert_eq!(slowdown.pause(KNOWN, "admin", now), Duration::ZERO);
-        assert_eq!(slowdown.pause(STRANGER, "admin", now), PAUSE_MAX);
-        assert_eq!(slowdown.pause(KNOWN, "other", now), PAUSE_MAX, "another user of it");
-        assert_eq!(slowdown.pause(ADDRESS, "admin", now), PAUSE_MAX, "an address proves nothing");
+        slowdown.succeeded(&KNOWN, "admin", now);
+        assert_eq!(slowdown.pause(&KNOWN, "admin", now), Duration::ZERO);
+        assert_eq!(slowdown.pause(&STRANGER, "admin", now), PAUSE_MAX);
+        assert_eq!(slowdown.pause(&KNOWN, "other", now), PAUSE_MAX, "another user of it");
+        assert_eq!(slowdown.pause(&ADDRESS, "admin", now), PAUSE_MAX, "an address proves nothing");
     }
 
     #[test]
@@ -177,12 +179,16 @@ mod tests {
         let mut known = PeerSighting::new(Fingerprint::from_bytes([2; 32]), 1);
         known.user = Some(Username::parse("admin").unwrap());
         let without_user = PeerSighting::new(Fingerprint::from_bytes([1; 32]), 1);
-        slowdown.remember(vec![known, without_user], now);
+        let mut named = known.clone();
+        named.name = Some(PeerName::parse("Worker1").unwrap());
+        slowdown.remember(vec![known, without_user, named], now);
         for _ in 0..100 {
             slowdown.failed("admin", now);
         }
-        assert_eq!(slowdown.pause(KNOWN, "admin", now), Duration::ZERO);
-        assert_eq!(slowdown.pause(STRANGER, "admin", now), PAUSE_MAX);
+        assert_eq!(slowdown.pause(&KNOWN, "admin", now), Duration::ZERO);
+        assert_eq!(slowdown.pause(&STRANGER, "admin", now), PAUSE_MAX);
+        let renewed = Source::Name("worker1".into());
+        assert_eq!(slowdown.pause(&renewed, "admin", now), Duration::ZERO, "renewed since");
     }
 
     #[test]
@@ -195,7 +201,7 @@ mod tests {
             let mut certificate = [0; 32];
             certificate[..8].copy_from_slice(&number.to_be_bytes());
             let certificate = Source::Certificate(Fingerprint::from_bytes(certificate));
-            slowdown.succeeded(certificate, "user", at);
+            slowdown.succeeded(&certificate, "user", at);
         }
         let remembered = slowdown.remembered();
         for (left, most) in

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipc_home::PeerName;
 use ipc_protocol::Fingerprint;
 use ipc_store::Username;
 
@@ -25,14 +26,27 @@ const SOON: Duration = Duration::from_secs(1);
 /// milliseconds, so a guesser's own count expires before the guesser has pushed it out.
 const WATCHED_MAX: usize = 10_000;
 
-/// Who tries to log in: a certificate, or an address over plain http. Failures count for each
-/// source, so that a peer that fails locks nobody else out, not even from the same user's account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Who tries to log in: the peer that a certificate names, or an address over plain http. Failures
+/// count for each source, so that a peer that fails locks nobody else out, not even from the same
+/// user's account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
-    /// The certificate's fingerprint.
+    /// The peer name in the certificate, in lower case. A renewed certificate has the same name, so
+    /// that renewing brings a peer no further guesses.
+    Name(Arc<str>),
+    /// The fingerprint of a certificate without a peer name.
     Certificate(Fingerprint),
     /// The peer's address.
     Address(IpAddr),
+}
+
+impl Source {
+    /// The source of a peer with this certificate.
+    pub(crate) fn of_certificate(name: Option<&PeerName>, fingerprint: Fingerprint) -> Self {
+        name.map_or(Source::Certificate(fingerprint), |name| {
+            Source::Name(name.as_str().to_ascii_lowercase().into())
+        })
+    }
 }
 
 /// What failures are counted for.
@@ -153,12 +167,12 @@ impl LoginThrottle {
     /// The time to wait before the next login, if the limit is reached.
     pub(crate) fn begin(
         &self,
-        source: Source,
+        source: &Source,
         username: &str,
         now: Instant,
     ) -> Result<LoginAttempt<'_>, Duration> {
-        let counted =
-            [Counted::Pair(source, Username::parse_existing(username).ok()), Counted::Peer(source)];
+        let username = Username::parse_existing(username).ok();
+        let counted = [Counted::Pair(source.clone(), username), Counted::Peer(source.clone())];
         let mut watched = self.watched();
         watched.forget_expired(now);
         for (counted, failures_max) in
@@ -275,14 +289,14 @@ mod tests {
     /// How long this peer has to wait, if at all.
     fn wait(
         attempts: &LoginThrottle,
-        source: Source,
+        source: &Source,
         username: &str,
         now: Instant,
     ) -> Option<Duration> {
         attempts.begin(source, username, now).map(LoginAttempt::withdrawn).err()
     }
 
-    fn fail(attempts: &LoginThrottle, source: Source, username: &str, now: Instant) {
+    fn fail(attempts: &LoginThrottle, source: &Source, username: &str, now: Instant) {
         attempts.begin(source, username, now).unwrap().failed();
     }
 
@@ -290,12 +304,12 @@ mod tests {
     fn after_the_last_failure_allowed_one_waits_for_the_rest_of_the_minute() {
         let (attempts, start) = (LoginThrottle::new(3, u32::MAX), Instant::now());
         for _ in 0..3 {
-            fail(&attempts, HERE, "a", start);
+            fail(&attempts, &HERE, "a", start);
         }
         let later = start + Duration::from_secs(20);
-        assert_eq!(wait(&attempts, HERE, "a", later), Some(Duration::from_secs(40)));
-        fail(&attempts, HERE, "a", start + WINDOW);
-        assert_eq!(wait(&attempts, HERE, "a", start + WINDOW), None, "counting begins anew");
+        assert_eq!(wait(&attempts, &HERE, "a", later), Some(Duration::from_secs(40)));
+        fail(&attempts, &HERE, "a", start + WINDOW);
+        assert_eq!(wait(&attempts, &HERE, "a", start + WINDOW), None, "counting begins anew");
     }
 
     #[test]
@@ -303,36 +317,36 @@ mod tests {
         let (attempts, mut now) = (LoginThrottle::new(3, u32::MAX), Instant::now());
         for minutes in [1, 2, 4, 8, 15, 15] {
             for _ in 0..3 {
-                fail(&attempts, HERE, "a", now);
+                fail(&attempts, &HERE, "a", now);
             }
             let expected = Duration::from_secs(60 * minutes);
-            assert_eq!(wait(&attempts, HERE, "a", now), Some(expected));
-            assert_eq!(wait(&attempts, THERE, "a", now), None, "a stranger locks nobody out");
+            assert_eq!(wait(&attempts, &HERE, "a", now), Some(expected));
+            assert_eq!(wait(&attempts, &THERE, "a", now), None, "a stranger locks nobody out");
             now += expected;
         }
         // A time as long as the last block without another one, and all is forgotten.
         now += BLOCK_MAX;
         for _ in 0..3 {
-            fail(&attempts, HERE, "a", now);
+            fail(&attempts, &HERE, "a", now);
         }
-        assert_eq!(wait(&attempts, HERE, "a", now), Some(WINDOW));
+        assert_eq!(wait(&attempts, &HERE, "a", now), Some(WINDOW));
     }
 
     #[test]
     fn of_many_at_once_no_more_begin_than_may_fail() {
         let (attempts, now) = (LoginThrottle::new(3, u32::MAX), Instant::now());
-        let begun: Vec<_> = (0..60).filter_map(|_| attempts.begin(HERE, "a", now).ok()).collect();
+        let begun: Vec<_> = (0..60).filter_map(|_| attempts.begin(&HERE, "a", now).ok()).collect();
         assert_eq!(begun.len(), 3);
-        assert_eq!(wait(&attempts, HERE, "a", now), Some(SOON), "they may yet succeed");
+        assert_eq!(wait(&attempts, &HERE, "a", now), Some(SOON), "they may yet succeed");
         drop(begun);
-        assert_eq!(wait(&attempts, HERE, "a", now), Some(WINDOW), "what is dropped has failed");
+        assert_eq!(wait(&attempts, &HERE, "a", now), Some(WINDOW), "what is dropped has failed");
     }
 
     #[test]
     fn a_login_that_was_withdrawn_does_not_count() {
         let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
         for _ in 0..5 {
-            attempts.begin(HERE, "a", now).unwrap().withdrawn();
+            attempts.begin(&HERE, "a", now).unwrap().withdrawn();
         }
         assert!(attempts.watched().counted.is_empty());
     }
@@ -340,68 +354,83 @@ mod tests {
     #[test]
     fn another_peer_and_another_user_are_not_kept_out() {
         let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
-        fail(&attempts, HERE, "a", now);
-        assert!(wait(&attempts, HERE, "a", now).is_some());
-        assert_eq!(wait(&attempts, THERE, "a", now), None);
-        assert_eq!(wait(&attempts, HERE, "b", now), None);
+        fail(&attempts, &HERE, "a", now);
+        assert!(wait(&attempts, &HERE, "a", now).is_some());
+        assert_eq!(wait(&attempts, &THERE, "a", now), None);
+        assert_eq!(wait(&attempts, &HERE, "b", now), None);
+    }
+
+    #[test]
+    fn certificates_of_one_name_are_one_peer_and_those_without_a_name_are_not() {
+        let fingerprint = |number| Fingerprint::from_bytes([number; 32]);
+        let named = |name: &str, number| {
+            Source::of_certificate(Some(&PeerName::parse(name).unwrap()), fingerprint(number))
+        };
+        let unnamed = |number| Source::of_certificate(None, fingerprint(number));
+        let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
+        fail(&attempts, &named("worker1", 1), "a", now);
+        fail(&attempts, &unnamed(2), "a", now);
+        assert!(wait(&attempts, &named("Worker1", 3), "a", now).is_some(), "it was renewed");
+        assert_eq!(wait(&attempts, &named("worker2", 4), "a", now), None);
+        assert_eq!(wait(&attempts, &unnamed(5), "a", now), None);
     }
 
     #[test]
     fn failures_of_one_peer_count_together_whomever_it_tries_to_be() {
         let (attempts, start) = (LoginThrottle::new(10, 30), Instant::now());
         for number in 0..30 {
-            fail(&attempts, HERE, &format!("user{number}"), start);
+            fail(&attempts, &HERE, &format!("user{number}"), start);
         }
         let later = start + Duration::from_secs(20);
-        assert_eq!(wait(&attempts, HERE, "user30", later), Some(Duration::from_secs(40)));
-        assert_eq!(wait(&attempts, THERE, "user30", later), None, "another peer is not kept out");
-        assert_eq!(wait(&attempts, HERE, "user30", start + WINDOW), None);
+        assert_eq!(wait(&attempts, &HERE, "user30", later), Some(Duration::from_secs(40)));
+        assert_eq!(wait(&attempts, &THERE, "user30", later), None, "another peer is not kept out");
+        assert_eq!(wait(&attempts, &HERE, "user30", start + WINDOW), None);
     }
 
     #[test]
     fn many_users_at_once_are_no_way_around_it_and_neither_is_one_that_succeeds() {
         let (attempts, now) = (LoginThrottle::new(10, 4), Instant::now());
-        let begin = |number: u32| attempts.begin(HERE, &format!("user{number}"), now);
+        let begin = |number: u32| attempts.begin(&HERE, &format!("user{number}"), now);
         let begun: Vec<_> = (0..60).filter_map(|number| begin(number).ok()).collect();
         assert_eq!(begun.len(), 4);
         assert_eq!(begin(100).map(drop).err(), Some(SOON));
         begun.into_iter().for_each(LoginAttempt::withdrawn);
         for number in 0..3 {
-            fail(&attempts, HERE, &format!("user{number}"), now);
-            attempts.begin(HERE, "own", now).unwrap().succeeded();
+            fail(&attempts, &HERE, &format!("user{number}"), now);
+            attempts.begin(&HERE, "own", now).unwrap().succeeded();
         }
-        fail(&attempts, HERE, "user3", now);
-        assert_eq!(wait(&attempts, HERE, "own", now), Some(WINDOW));
+        fail(&attempts, &HERE, "user3", now);
+        assert_eq!(wait(&attempts, &HERE, "own", now), Some(WINDOW));
     }
 
     #[test]
     fn a_login_that_succeeds_clears_what_failed() {
         let (attempts, now) = (LoginThrottle::new(2, u32::MAX), Instant::now());
-        fail(&attempts, HERE, "a", now);
-        attempts.begin(HERE, "a", now).unwrap().succeeded();
+        fail(&attempts, &HERE, "a", now);
+        attempts.begin(&HERE, "a", now).unwrap().succeeded();
         assert_eq!(attempts.watched().counted.len(), 1, "of the peer it still counts");
-        fail(&attempts, HERE, "a", now);
-        assert_eq!(wait(&attempts, HERE, "a", now), None);
+        fail(&attempts, &HERE, "a", now);
+        assert_eq!(wait(&attempts, &HERE, "a", now), None);
     }
 
     #[test]
     fn names_that_nobody_can_have_are_counted_as_one_and_not_kept() {
         let (attempts, now) = (LoginThrottle::new(4, u32::MAX), Instant::now());
         for name in ["", "a\0", " a", &"x".repeat(16 << 20)] {
-            fail(&attempts, HERE, name, now);
+            fail(&attempts, &HERE, name, now);
         }
-        assert!(wait(&attempts, HERE, &"y".repeat(81), now).is_some());
+        assert!(wait(&attempts, &HERE, &"y".repeat(81), now).is_some());
         assert_eq!(attempts.watched().counted.len(), 2, "the peer, and it with these names");
-        assert_eq!(wait(&attempts, HERE, "a", now), None);
+        assert_eq!(wait(&attempts, &HERE, "a", now), None);
     }
 
     #[test]
     fn what_no_longer_counts_is_thrown_away_with_the_next_login() {
         let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
         for number in 0..100 {
-            fail(&attempts, HERE, &number.to_string(), now);
+            fail(&attempts, &HERE, &number.to_string(), now);
         }
-        fail(&attempts, HERE, "new", now + 2 * WINDOW);
+        fail(&attempts, &HERE, "new", now + 2 * WINDOW);
         assert_eq!(attempts.watched().counted.len(), 2);
     }
 
@@ -409,20 +438,23 @@ mod tests {
     fn a_full_table_forgets_the_oldest_counts_and_keeps_no_newcomer_out() {
         let (attempts, start) = (LoginThrottle::new(2, u32::MAX), Instant::now());
         for _ in 0..2 {
-            fail(&attempts, HERE, "blocked", start);
+            fail(&attempts, &HERE, "blocked", start);
         }
-        let under_way = attempts.begin(THERE, "slow", start).unwrap();
+        let under_way = attempts.begin(&THERE, "slow", start).unwrap();
         let mut now = start;
         for number in 0..WATCHED_MAX + 100 {
             now += Duration::from_millis(1);
-            fail(&attempts, HERE, &number.to_string(), now);
+            fail(&attempts, &HERE, &number.to_string(), now);
             assert!(attempts.watched().counted.len() <= WATCHED_MAX + 1, "{number}");
         }
-        assert_eq!(wait(&attempts, THERE, "new", now), None);
-        assert!(wait(&attempts, HERE, "blocked", now).is_some(), "a block is newer than a count");
+        assert_eq!(wait(&attempts, &THERE, "new", now), None);
+        assert!(wait(&attempts, &HERE, "blocked", now).is_some(), "a block is newer than a count");
         under_way.failed();
-        fail(&attempts, THERE, "slow", now);
-        assert!(wait(&attempts, THERE, "slow", now).is_some(), "both of its failures were counted");
+        fail(&attempts, &THERE, "slow", now);
+        assert!(
+            wait(&attempts, &THERE, "slow", now).is_some(),
+            "both of its failures were counted"
+        );
         let pair = |name: &str| Counted::Pair(HERE, Username::parse(name).ok());
         let watched = attempts.watched();
         assert!(!watched.counted.contains_key(&pair("0")), "the oldest");

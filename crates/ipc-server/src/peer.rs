@@ -127,7 +127,10 @@ impl Peer {
 
     /// The source under which failed logins of this peer are counted.
     pub(crate) fn source(&self) -> Source {
-        self.certificate.map_or(Source::Address(self.address), Source::Certificate)
+        match self.certificate {
+            Some(fingerprint) => Source::of_certificate(self.name(), fingerprint),
+            None => Source::Address(self.address),
+        }
     }
 }
 

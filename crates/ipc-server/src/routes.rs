@@ -167,16 +167,16 @@ async fn log_in(
 
     let source = peer.source();
     let attempt =
-        state.attempts.begin(source, &credentials.username, Instant::now()).map_err(|wait| {
+        state.attempts.begin(&source, &credentials.username, Instant::now()).map_err(|wait| {
             Refusal::new(ProblemCode::TooManyAttempts, "too many logins of this user failed")
                 .retry_after(wait)
         })?;
     // Before the permit is taken: a login that pauses keeps nobody else from logging in.
-    let pause = state.login_slowdown.pause(source, &credentials.username, Instant::now());
+    let pause = state.login_slowdown.pause(&source, &credentials.username, Instant::now());
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }
-    let Some(_place) = state.logins.take(source) else {
+    let Some(_place) = state.logins.take(&source) else {
         attempt.withdrawn();
         return Err(Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting")
             .retry_after(RETRY_AFTER));
@@ -223,7 +223,7 @@ async fn log_in(
     let key_id = state.trust().key_id(key_index);
     state.login_notes.succeeded(&credentials.username, &peer, key_id, now_secs);
     state.statistics.login_granted();
-    state.login_slowdown.succeeded(source, &credentials.username, Instant::now());
+    state.login_slowdown.succeeded(&source, &credentials.username, Instant::now());
     let iv = random_iv().map_err(no_random_bytes)?;
     let session = Session {
         user: credentials.username,

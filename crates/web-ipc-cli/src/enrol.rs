@@ -229,8 +229,13 @@ fn code_text(is_stdin_free: bool, behind: &str) -> Result<Zeroizing<String>, Fai
         return password::first_line(io::stdin().lock(), "code");
     }
     rpassword::prompt_password("Code: ").map(Zeroizing::new).map_err(|error| {
-        let remedy =
-            format!("set {CODE_VARIABLE}, or give the bundle as a file and the code on stdin");
+        let remedy = if is_stdin_free {
+            format!("set {CODE_VARIABLE}, or give the code on stdin")
+        } else {
+            format!(
+                "send the code behind the bundle, `{{ web-ipc --enrol --create --name NAME; head -1 < /dev/tty; }} | ssh HOST web-ipc --enrol --accept -`, or set {CODE_VARIABLE}"
+            )
+        };
         Failure::of(&error, Some(Remedy::act(remedy))).while_doing("cannot ask for the code")
     })
 }

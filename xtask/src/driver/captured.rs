@@ -3,7 +3,7 @@
 //! The scenarios of `e2e`, mostly through `expect`, and `bench` come here. Nothing sleeps here:
 //! each function waits for a line or for the end of the output, and fails at a deadline.
 
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -50,11 +50,11 @@ impl Captured {
         Ok(Self::of(Process::start(command, stdin, keep(sender))?, outputs))
     }
 
-    /// Starts a command with an empty stdin, and with stdout and stderr in one pipe, in the order
-    /// that a terminal shows.
-    pub(crate) fn start_merged(command: Command) -> Result<Self, String> {
+    /// Starts a command with this stdin, and with stdout and stderr in one pipe, in the order that
+    /// a terminal shows.
+    pub(crate) fn start_merged(command: Command, stdin: Stdio) -> Result<Self, String> {
         let (sender, outputs) = channel();
-        Ok(Self::of(Process::start_merged(command, keep(sender))?, outputs))
+        Ok(Self::of(Process::start_merged(command, stdin, keep(sender))?, outputs))
     }
 
     fn of(process: Process, outputs: Receiver<Output>) -> Self {
@@ -209,8 +209,6 @@ fn keep(sender: Sender<Output>) -> impl FnMut(Output) + Clone + Send + 'static {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
-
     use super::*;
 
     fn shell(script: &str) -> Command {
@@ -252,7 +250,8 @@ mod tests {
 
     #[test]
     fn merged_output_keeps_its_order() {
-        let merged = Captured::start_merged(shell("echo 1; echo 2 >&2; echo 3")).unwrap();
+        let merged =
+            Captured::start_merged(shell("echo 1; echo 2 >&2; echo 3"), Stdio::null()).unwrap();
         assert_eq!(merged.finish().unwrap().stdout, "1\n2\n3\n");
     }
 

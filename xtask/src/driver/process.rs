@@ -58,16 +58,17 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts a command with an empty stdin, and with stdout and stderr in one pipe, in the order
-    /// that a terminal shows. All output is read as [`Stream::Out`].
+    /// Starts a command with this stdin, and with stdout and stderr in one pipe, in the order that
+    /// a terminal shows. All output is read as [`Stream::Out`].
     pub(crate) fn start_merged(
         mut command: Command,
+        stdin: Stdio,
         reader: impl FnMut(Output) + Send + 'static,
     ) -> Result<Self, String> {
         let no_pipe = |error: io::Error| format!("cannot create a pipe: {error}");
         let (pipe, writer) = io::pipe().map_err(no_pipe)?;
         let second = writer.try_clone().map_err(no_pipe)?;
-        command.stdin(Stdio::null()).stdout(writer).stderr(second);
+        command.stdin(stdin).stdout(writer).stderr(second);
         let process = Self::spawn(&mut command)?;
         // The command owns the parent's writing ends, and the pipe does not end while they are
         // open.

@@ -3,7 +3,7 @@
 //! Every scenario comes here for its processes, which `driver` runs. Of web-ipc this file knows
 //! only the rule that no user ever sees a panic.
 
-use std::io::PipeReader;
+use std::io::{PipeReader, PipeWriter};
 use std::process::{Command, Stdio};
 
 use crate::driver::{Built, Captured, Finished, Sandbox};
@@ -104,7 +104,14 @@ impl Running {
     /// counts as stdout.
     #[track_caller]
     pub(super) fn start_merged(command: Command) -> Self {
-        Running(expect(Captured::start_merged(command)))
+        Running(expect(Captured::start_merged(command, Stdio::null())))
+    }
+
+    /// Like [`start_merged`](Self::start_merged), with a stdin that the caller writes to meanwhile.
+    #[track_caller]
+    pub(super) fn start_typed(command: Command) -> (Self, PipeWriter) {
+        let (stdin, typed) = std::io::pipe().expect("the system makes a pipe");
+        (Running(expect(Captured::start_merged(command, stdin.into()))), typed)
     }
 
     /// Waits until `is_complete` accepts the stdout so far. `awaited` describes it for the error.

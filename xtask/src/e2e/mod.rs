@@ -11,6 +11,7 @@ mod cluster_runs;
 mod console_blocks;
 mod crash_runs;
 mod engines;
+mod enrolled;
 mod expect;
 mod flood;
 mod init;
@@ -27,6 +28,7 @@ mod secrets;
 mod shell_client;
 mod status_page;
 mod trust;
+mod two_hosts;
 
 use std::cell::RefCell;
 use std::panic;
@@ -80,11 +82,19 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a channel in Python outlives its server and repeats nothing",
         python_client::channel_that_ends,
     ),
+    (
+        "the clients in Python find all they need in the home of an enrolled client",
+        python_client::enrolled,
+    ),
     ("the tests of the Python package pass against this server", python_package::suite),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     (
         "the status page moves under load, and shows a revoked certificate and a full inbox",
         status_page::in_a_browser,
+    ),
+    (
+        "the client in shell finds all it needs in the home of an enrolled client",
+        shell_client::enrolled,
     ),
     (
         "certificates, keys and users change under load, and no message is lost or repeated",
@@ -93,6 +103,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "a further server is enrolled, takes the sessions of the first, and follows it",
         trust::a_further_server,
+    ),
+    (
+        "a client on another host is enrolled in one line, and sends with nothing else copied",
+        two_hosts::enrolled_in_one_line,
+    ),
+    (
+        "with the other host's clock an hour off, enrolling and sending name the clock",
+        two_hosts::clock_off,
     ),
     (
         "every command of docs/scaling.md prints what the page says, from one server to three",

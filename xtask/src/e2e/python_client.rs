@@ -4,7 +4,7 @@
 //! `python3 docs/examples/client.py --home DIR --server NAME --address ADDRESS OBJECT` sends one
 //! JSON object as the home's default admin and exits with 0 once it is acknowledged. `channel.py`
 //! beside it does so over a channel, with any number of objects, and with `--request OBJECT` also
-//! prints a reply.
+//! prints a reply. In the home of an enrolled client they need no option.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +12,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::client_processes::receive;
+use super::enrolled::{Enrolled, port_in};
 use super::expect::Running;
 use super::{Outcome, expect};
 use crate::driver::{Built, Sandbox};
@@ -85,6 +86,37 @@ pub(super) fn channel_that_ends(built: &Built) -> Outcome {
     let second = second.finish().succeeded();
     let arrived = [numbers(&first.stdout), numbers(&second.stdout)].concat();
     assert!(arrived.iter().copied().eq(0..MANY as u64), "{} arrived", arrived.len());
+    Outcome::Passed
+}
+
+/// Both clients take server, address, certificate and user from the home of an enrolled client, and
+/// seal with its keys.
+pub(super) fn enrolled(built: &Built) -> Outcome {
+    if let Some(why) = python_lacks(&[&["requests"], &CHANNEL_MODULES[..]].concat()) {
+        return Outcome::Skipped(why);
+    }
+    let sandbox = Sandbox::with_home(built);
+    let whoever = r#"echo "{\"user\": \"$WEB_IPC_USER\", \"peer\": \"$WEB_IPC_PEER\"}""#;
+    let mut server = sandbox.start(&["--serve", "--port", "0", "--exec", whoever]);
+    let address = format!("127.0.0.1:{}", port_in(&server.wait_for_log("Listening on ")));
+    let worker = Enrolled::new(&sandbox, "worker1", &address);
+    let example = |script: &str, arguments: &[&str]| {
+        let mut command = python(&sandbox, &built.workspace.join("docs/examples").join(script));
+        worker.at_home(&mut command).args(arguments);
+        expect::finish(command)
+    };
+    const WORKER: &str = r#"{"user": "worker1", "peer": "worker1"}"#;
+    example("client.py", &["{}"]).succeeded();
+    server.wait_for_stdout(&format!("{WORKER}\n"));
+    let answers = example("channel.py", &["--request", "{}", "{}"]).succeeded();
+    assert_eq!(answers.stdout, format!("\"accepted\"\n{WORKER}\n"));
+    // An option counts more than the home.
+    for script in ["client.py", "channel.py"] {
+        let refused = example(script, &["--server", "another.example", "{}"]);
+        refused.ended_with(1).says("certificate");
+    }
+    server.terminate();
+    server.finish().succeeded();
     Outcome::Passed
 }
 

@@ -12,7 +12,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::Outcome;
-use super::expect::{self, Running};
+use super::enrolled::{Enrolled, port_in};
+use super::expect::Running;
 use super::python_client::{python, python_lacks};
 use crate::driver::{Built, Finished, Sandbox};
 
@@ -331,60 +332,6 @@ fn number_behind(text: &str, word: &str) -> u64 {
     digits.parse().unwrap_or_else(|_| panic!("no number behind {word:?}: {text}"))
 }
 
-/// A client that was enrolled with a bundle, in a home of its own.
-struct Enrolled {
-    home: PathBuf,
-}
-
-impl Enrolled {
-    fn new(sandbox: &Sandbox, name: &str, address: &str) -> Self {
-        Self::as_kind(sandbox, name, address, "client")
-    }
-
-    /// A client, or a further server.
-    fn as_kind(sandbox: &Sandbox, name: &str, address: &str, kind: &str) -> Self {
-        let home = sandbox.folder().join(name);
-        let bundle = sandbox.folder().join(format!("{name}.bundle"));
-        let out = bundle.to_string_lossy().into_owned();
-        let created = sandbox
-            .run(&[
-                "--enrol", "--create", "--kind", kind, "--name", name, "--server", address,
-                "--out", &out,
-            ])
-            .succeeded();
-        let code = created.stderr.lines().find_map(|line| line.strip_prefix("Code: "));
-        let code = code.unwrap_or_else(|| panic!("no code:\n{}", created.report()));
-        let enrolled = Enrolled { home };
-        let mut accept = sandbox.command(&["--enrol", "--accept", &out]);
-        enrolled.at_home(&mut accept).env("WEB_IPC_CODE", code);
-        expect::finish(accept).succeeded().says(&format!("Made a {kind}'s home"));
-        // What travelled is of no use any more: to nobody who copied it on the way.
-        let mut again = sandbox.command(&["--enrol", "--accept", &out]);
-        again.env("WEB_IPC_CODE", code).env("WEB_IPC_HOME", sandbox.folder().join("thief"));
-        expect::finish(again).failed_in_one_sentence().says("accepted before");
-        fs::remove_dir_all(sandbox.folder().join("thief"))
-            .unwrap_or_else(|error| panic!("{error}"));
-        enrolled
-    }
-
-    fn at_home<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command.env("WEB_IPC_HOME", &self.home)
-    }
-
-    fn shell(&self, sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Command {
-        let mut command = sandbox.shell(script, arguments);
-        self.at_home(&mut command);
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, sandbox: &Sandbox, arguments: &[&str]) -> Finished {
-        let mut command = sandbox.command(arguments);
-        self.at_home(&mut command);
-        expect::finish(command)
-    }
-}
-
 /// Asks until a list shows what a server notes some seconds after it happened.
 #[track_caller]
 fn listed_soon(sandbox: &Sandbox, list: &[&str], shows: impl Fn(&str) -> bool) {
@@ -401,12 +348,6 @@ fn listed_soon(sandbox: &Sandbox, list: &[&str], shows: impl Fn(&str) -> bool) {
 fn start(mut command: Command, from: &str) -> Running {
     command.env("LOAD_FROM", from);
     Running::start(command, "")
-}
-
-fn port_in(listening: &str) -> String {
-    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
-    let (_, behind) = listening.rsplit_once("127.0.0.1:").unwrap_or_else(|| panic!("{listening}"));
-    digits(behind)
 }
 
 /// The id of the last key of a ring.

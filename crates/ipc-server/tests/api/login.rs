@@ -260,8 +260,13 @@ fn stuck(server: &Server, logins: usize) -> JoinSet<Response> {
         .collect()
 }
 
+/// A connection of the peer that `connect` is, with a certificate that it has since renewed.
+async fn with_another_certificate(server: &Server) -> Connection {
+    connect_tls(server.address(), &tls(Some(issue("localhost", now_secs())))).await.unwrap()
+}
+
 #[tokio::test]
-async fn the_waiting_logins_of_one_certificate_leave_places_to_others() {
+async fn the_waiting_logins_of_one_peer_leave_places_to_others() {
     let (store, mut has_begun) = slow();
     let server = builder()
         .users(store.clone())
@@ -283,6 +288,8 @@ async fn the_waiting_logins_of_one_certificate_leave_places_to_others() {
     let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
     session_in(&other.log_in("somebody", "x").await);
     let own = connect(&server).await.log_in("somebody", "x").await;
+    own.is_refusal(ProblemCode::TooManyAttempts);
+    let own = with_another_certificate(&server).await.log_in("somebody", "x").await;
     own.is_refusal(ProblemCode::TooManyAttempts);
     store.go_on.add_permits(3);
     while let Some(answer) = logins.join_next().await {
@@ -310,6 +317,8 @@ async fn failures_of_a_stranger_slow_the_logins_of_a_user_down_and_lock_nobody_o
         answer.unwrap().is_refusal(ProblemCode::BadCredentials);
     }
     let refused = connect(&server).await.log_in("stuck", "right").await;
+    refused.is_refusal(ProblemCode::TooManyAttempts);
+    let refused = with_another_certificate(&server).await.log_in("stuck", "right").await;
     refused.is_refusal(ProblemCode::TooManyAttempts);
     let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
     let begun = Instant::now();

@@ -1,6 +1,7 @@
 //! A server follows the files of its home: certificates, revocations and keys that change while it
 //! runs, and the keys of enrolled clients.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc_envelope::{Key, KeyRing};
@@ -15,6 +16,7 @@ use ipc_setup::CertificateRequest;
 use rustls::HandshakeKind;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Barrier;
 
 use crate::fixture::*;
 use crate::ways::*;
@@ -234,11 +236,169 @@ async fn a_revoked_certificate_is_refused_on_a_kept_a_resumed_a_channel_and_a_ne
             again.read_response().await
         };
         let error = refused.await.map(|response| response.status).unwrap_err();
-        let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-        let revoked = rustls::AlertDescription::CertificateRevoked;
-        assert_eq!(error, Some(&rustls::Error::AlertReceived(revoked)));
+        assert_eq!(alert(&error), Some(rustls::AlertDescription::CertificateRevoked));
     }
     other.submit(new_id(), &other_session, "{}").await.is_success();
+}
+
+/// Over what kind of connection a client submits its messages.
+enum Reach {
+    /// One that is kept, or a channel.
+    Open(&'static str, Box<Line>),
+    /// Another one for each message, for which the client showed its certificate or did not.
+    Again(&'static str, Arc<rustls::ClientConfig>, HandshakeKind),
+}
+
+impl Reach {
+    fn name(&self) -> &'static str {
+        let (Reach::Open(name, _) | Reach::Again(name, ..)) = self;
+        name
+    }
+
+    async fn submit(&mut self, server: &Server, session: &str) -> Outcome {
+        let (config, wanted) = match self {
+            Reach::Open(_, line) => return line.send(new_id(), "{}").await,
+            Reach::Again(_, config, kind) => (config, *kind),
+        };
+        let answered = async {
+            let mut connection = connect_tls(server.address(), config).await?;
+            // The alert of a refused handshake comes with the first answer.
+            connection.write(b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+            Ok((connection.read_response().await?, connection))
+        };
+        match answered.await {
+            Ok((answer, connection)) if answer.status == 200 => {
+                let shown = kind(&connection);
+                let outcome =
+                    Way::Post.open_on(connection, session).await.send(new_id(), "{}").await;
+                let is_refused = matches!(outcome, Outcome::Refused(_));
+                assert!(is_refused || shown == Some(wanted), "{}: {shown:?}", self.name());
+                outcome
+            }
+            Ok((answer, _)) => {
+                answer.is_refusal(ProblemCode::CertificateRevoked);
+                Outcome::Refused(ProblemCode::CertificateRevoked)
+            }
+            Err(error) => {
+                assert_eq!(alert(&error), Some(rustls::AlertDescription::CertificateRevoked));
+                Outcome::Refused(ProblemCode::CertificateRevoked)
+            }
+        }
+    }
+}
+
+fn alert(error: &std::io::Error) -> Option<rustls::AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// Submits without a pause until it is refused, and returns when that was. After the first message
+/// it waits for `ready`.
+async fn refused_at(
+    mut reach: Reach,
+    server: &Server,
+    session: &str,
+    ready: &Barrier,
+    code: ProblemCode,
+) -> (&'static str, Instant) {
+    assert_eq!(reach.submit(server, session).await, Outcome::Accepted, "{}", reach.name());
+    ready.wait().await;
+    let start = Instant::now();
+    loop {
+        let outcome = reach.submit(server, session).await;
+        if outcome != Outcome::Accepted {
+            assert_eq!(outcome, Outcome::Refused(code), "{}", reach.name());
+            return (reach.name(), Instant::now());
+        }
+        assert!(start.elapsed() < LIMIT, "{}: the change does not hold", reach.name());
+    }
+}
+
+/// How long each kind of connection goes on after a change is printed: see docs/performance.md. It
+/// is less than a second, which a machine with much to do cannot be held to.
+#[tokio::test]
+async fn whoever_is_deleted_disabled_or_revoked_is_refused_on_every_kind_of_connection() {
+    let place = Arc::new(own_home());
+    let add = |place: &OwnHome| {
+        let users = ipc_setup::users(&place.home).unwrap();
+        for user in ["leaver", "sleeper"] {
+            users.add(user, "pass".to_owned().into()).unwrap();
+        }
+    };
+    let off_thread = async |change: fn(&OwnHome)| {
+        let place = Arc::clone(&place);
+        tokio::task::spawn_blocking(move || change(&place)).await.unwrap();
+    };
+    off_thread(add).await;
+    let server = Server::builder(&place.home)
+        .bind("127.0.0.1:0")
+        .workers(1)
+        .inbox(ipc_server::MemoryOptions::default().messages_max(1_000_000).build())
+        .start()
+        .await
+        .unwrap();
+    // The certificate that all of them have is revoked at last.
+    type Change = fn(&OwnHome);
+    let changes: [(&str, Option<&str>, Change, ProblemCode); 3] = [
+        (
+            "user deleted",
+            Some("leaver"),
+            |place| ipc_setup::users(&place.home).unwrap().delete("leaver").unwrap(),
+            ProblemCode::SessionExpired,
+        ),
+        (
+            "user disabled",
+            Some("sleeper"),
+            |place| ipc_setup::users(&place.home).unwrap().disable("sleeper").unwrap(),
+            ProblemCode::SessionExpired,
+        ),
+        (
+            "certificate revoked",
+            None,
+            |place| place.revoke(&identity("client2")),
+            ProblemCode::CertificateRevoked,
+        ),
+    ];
+    for (what, user, change, code) in changes {
+        let config = tls(Some(identity("client2")));
+        let mut first = connect_tls(server.address(), &config).await.unwrap();
+        let session = match user {
+            Some(user) => session_in(&first.log_in(user, "pass").await),
+            None => first.admin_session().await,
+        };
+        let mut without_tickets = (*config).clone();
+        without_tickets.resumption = rustls::client::Resumption::disabled();
+        let under_channel = connect_tls(server.address(), &config).await.unwrap();
+        let open = async |name, way: Way, connection| {
+            Reach::Open(name, Box::new(way.open_on(connection, &session).await))
+        };
+        let reaches = [
+            open("kept", Way::Post, first).await,
+            Reach::Again("resumed", config, HandshakeKind::Resumed),
+            Reach::Again("new", Arc::new(without_tickets), HandshakeKind::Full),
+            open("channel", Way::Channel, under_channel).await,
+        ];
+        let ready = Barrier::new(reaches.len() + 1);
+        let refused = futures_util::future::join_all(
+            reaches.map(|reach| refused_at(reach, &server, &session, &ready, code)),
+        );
+        let changed = async {
+            ready.wait().await;
+            off_thread(change).await;
+            Instant::now()
+        };
+        let (refused, changed) = tokio::join!(refused, changed);
+        let times: Vec<_> = refused
+            .into_iter()
+            .map(|(name, at)| {
+                let millis = at.saturating_duration_since(changed).as_millis();
+                format!("{name} {millis} ms")
+            })
+            .collect();
+        println!("{what}, and refused after: {}", times.join(", "));
+    }
 }
 
 /// Whether the client of a connection showed its certificate.
