@@ -5,6 +5,7 @@
 
 mod commands;
 mod invocation;
+mod spelling;
 mod usage_error;
 mod values;
 
@@ -19,8 +20,9 @@ use zeroize::Zeroizing;
 
 use commands::{OF_ENROL_CREATE, command};
 pub(crate) use invocation::{
-    AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, InboxKind,
-    Invocation, Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
+    AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, GivenIds,
+    InboxKind, Input, Invocation, Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target,
+    Test, ToSend, Users,
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
@@ -64,6 +66,7 @@ pub(crate) fn parse(
             command.override_usage(usage)
         });
     }
+    spelling::in_full(&command, &mut arguments);
     usage_error::refuse_value_of_command(&command, &arguments)?;
     let matches = match command.try_get_matches_from_mut(&arguments) {
         Ok(matches) => matches,
@@ -74,6 +77,7 @@ pub(crate) fn parse(
         Err(error) => {
             return Ok(Invocation {
                 home: None,
+                quiet: false,
                 users_db: None,
                 action: Action::Help(error.render().to_string()),
             });
@@ -93,7 +97,7 @@ pub(crate) fn parse(
         "users" => users(&command, options)?.map(Action::Users),
         "test" => test(&command, options)?.map(Action::Test),
         "serve" => Some(Action::Serve(serve(&command, options)?)),
-        "send" => Some(Action::Send(send_args(&command, options)?)),
+        "send" => Some(Action::Send(send_args(&command, &arguments, options)?)),
         "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(&command, options)?.map(Action::Dead),
         "enrol" => enrol(&command, options)?.map(Action::Enrol),
@@ -109,7 +113,12 @@ pub(crate) fn parse(
         Some(action) => {
             // Commands that have nothing to do with users do not know the option.
             let users_db = options.try_get_one::<String>("usersDb").ok().flatten().cloned();
-            Ok(Invocation { home: home(options), users_db: users_db.map(Zeroizing::new), action })
+            Ok(Invocation {
+                home: home(options),
+                quiet: options.get_flag("quiet"),
+                users_db: users_db.map(Zeroizing::new),
+                action,
+            })
         }
         None => Err(UsageError::without_action(
             Some(missing_action(name)),
@@ -372,6 +381,9 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
         tries,
         drain_secs: *options.get_one("drain").expect("has a default"),
         stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
+        count: options.get_one("count").copied(),
+        timeout_secs: options.get_one("timeout").copied(),
+        body_only: options.get_flag("body"),
     })
 }
 
@@ -528,14 +540,62 @@ fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target,
     })
 }
 
-fn send_args(command: &Command, options: &ArgMatches) -> Result<SendArgs, UsageError> {
+fn send_args(
+    command: &Command,
+    arguments: &[OsString],
+    options: &ArgMatches,
+) -> Result<SendArgs, UsageError> {
+    let what = to_send(command, arguments, options)?;
+    let id = options.get_one("id").copied();
+    if id.is_some() && !matches!(what, ToSend::Object(_)) {
+        let send = command.find_subcommand("send").expect("it is defined here");
+        let tip = "of lines, --idKey names the member that has the id of each";
+        return Err(UsageError::new("'--id <ID>' needs an object", Some(tip), &usage_of(send)));
+    }
     Ok(SendArgs {
         target: target(command, "send", options)?,
-        message: text(options, "object"),
+        what,
+        prints_ids: options.get_flag("ids"),
+        ids: match (id, text(options, "idKey")) {
+            (Some(id), _) => GivenIds::Id(id),
+            (None, Some(member)) => GivenIds::Member(member),
+            (None, None) => GivenIds::New,
+        },
         timeout_secs: *options.get_one("timeout").expect("has a default"),
         batch: *options.get_one("batch").expect("has a default"),
         keep_going: options.get_flag("keep-going"),
     })
+}
+
+/// An object, or the inputs with lines. Of several words each must be an input: a shell has taken
+/// an object apart that is among them.
+fn to_send(
+    command: &Command,
+    arguments: &[OsString],
+    options: &ArgMatches,
+) -> Result<ToSend, UsageError> {
+    let words: Vec<&String> = options.get_many("object").into_iter().flatten().collect();
+    let is_json = |word: &str| {
+        let text = word.trim_start_matches('\u{feff}').trim_start();
+        text.is_empty() || text.starts_with(['{', '['])
+    };
+    match words.as_slice() {
+        [] => return Ok(ToSend::Lines(vec![Input::Stdin])),
+        [word] if is_json(word) => return Ok(ToSend::Object((*word).clone())),
+        [_] => {}
+        [_, second, ..] => {
+            let odd = words.iter().find(|word| usage_error::may_be_secret(command, arguments, word));
+            let odd = odd.or_else(|| words.iter().any(|word| is_json(word)).then_some(second));
+            if let Some(odd) = odd {
+                return Err(usage_error::unexpected(command, arguments, odd));
+            }
+        }
+    }
+    let input = |word: &&String| match word.as_str() {
+        "-" => Input::Stdin,
+        file => Input::File(file.into()),
+    };
+    Ok(ToSend::Lines(words.iter().map(input).collect()))
 }
 
 fn request_args(command: &Command, options: &ArgMatches) -> Result<RequestArgs, UsageError> {

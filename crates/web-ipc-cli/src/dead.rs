@@ -17,8 +17,9 @@ use serde_json::value::RawValue;
 use crate::args::{Dead, DeadAction, InboxKind, Letters};
 use crate::error::{Failure, Verdict};
 use crate::escape::JsonName;
-use crate::out::{counted, print_json_line, print_line};
+use crate::out::{counted, print_json_line, report_line};
 use crate::signals;
+use crate::status::Status;
 
 /// The most dead letters that are read at once.
 const LETTERS_AT_ONCE: usize = 64;
@@ -83,11 +84,11 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
     match (action, letters) {
         (DeadAction::PutBack(which), Source::Own(_, inbox)) => {
             let count = inbox.requeue(&picked(letters, which).await?).await.map_err(failed)?;
-            print_line(format_args!("{} put back", told(count)))
+            report_line(format_args!("{} put back", told(count)))
         }
         (DeadAction::Discard(which), Source::Own(_, inbox)) => {
             let count = inbox.discard(&picked(letters, which).await?).await.map_err(failed)?;
-            print_line(format_args!("{} discarded", told(count)))
+            report_line(format_args!("{} discarded", told(count)))
         }
         // `run` has refused the other actions beside a server.
         _ => each(letters, |letter| print_json_line(&line(letter))).await,
@@ -145,6 +146,7 @@ fn in_use(path: &Path, action: &DeadAction) -> Failure {
         format!("the inbox {} is in use by a running server; nothing was changed", path.display()),
         Some(format!("stop the server, {command}, and start it again; --list works beside it")),
     )
+    .with_status(Status::TryLater)
 }
 
 /// Goes through all dead letters, a page at a time, since their bodies may be long.

@@ -18,6 +18,7 @@ mod pipeline;
 mod process;
 mod renewal;
 mod run;
+mod scripts;
 mod server;
 mod stopping;
 mod streams;
