@@ -32,7 +32,7 @@ use values::{Listener, Place};
 const SERVER_PORT: u16 = 3000;
 
 /// Names of the program that stand for a command: a link `web-ipc-users` runs `web-ipc users`.
-const OTHER_NAMES: [(&str, &str); 12] = [
+const OTHER_NAMES: [(&str, &str); 13] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -41,6 +41,7 @@ const OTHER_NAMES: [(&str, &str); 12] = [
     ("web-ipc-send", "send"),
     ("web-ipc-request", "request"),
     ("web-ipc-dead", "dead"),
+    ("web-ipc-inbox", "inbox"),
     ("web-ipc-backup", "backup"),
     ("web-ipc-keys", "keys"),
     ("web-ipc-enrol", "enrol"),
@@ -100,6 +101,9 @@ pub(crate) fn parse(
         "send" => Some(Action::Send(send_args(&command, &arguments, options)?)),
         "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(&command, options)?.map(Action::Dead),
+        "inbox" if options.get_flag("list") => {
+            Some(Action::Inbox { follow: options.get_flag("follow") })
+        }
         "enrol" => enrol(&command, options)?.map(Action::Enrol),
         "keys" => {
             refuse_users_db_without_list(&command, "keys", options)?;
@@ -139,6 +143,7 @@ fn missing_action(name: &str) -> &'static str {
         "enrol" => "'--enrol' needs '--create', '--accept <FILE>', '--list' or '--cancel <NAME>'",
         "keys" => "'--keys' needs '--list', '--rotate' or '--drop <ID>'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
+        "inbox" => "'--inbox' needs '--list'",
         // No other command needs an action.
         _ => "an action is missing",
     }
@@ -516,7 +521,12 @@ fn dead(command: &Command, options: &ArgMatches) -> Result<Option<Dead>, UsageEr
         (None, None) if options.get_flag("list") => DeadAction::List,
         (None, None) => return Ok(None),
     };
-    Ok(Some(Dead { action, inbox: inbox(command, "dead", options)? }))
+    let follow = options.get_flag("follow");
+    if follow && action != DeadAction::List {
+        let dead = command.find_subcommand("dead").expect("it is defined here");
+        return Err(UsageError::new("'--follow' needs '--list'", None, &usage_of(dead)));
+    }
+    Ok(Some(Dead { action, inbox: inbox(command, "dead", options)?, follow }))
 }
 
 fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, UsageError> {

@@ -13,11 +13,14 @@ mod doctor;
 mod enrol;
 mod error;
 mod escape;
+mod follow;
 mod home;
+mod inbox;
 mod init;
 mod input;
 mod keys;
 mod log;
+mod message_line;
 mod out;
 mod password;
 mod plural;
@@ -112,6 +115,7 @@ fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Ve
         Action::Backup { out } => backup::run(home, &out),
         Action::Doctor(doctor) => doctor::run(home, &doctor),
         Action::Dead(letters) => dead::run(home, &letters),
+        Action::Inbox { follow } => inbox::run(home, follow),
     }
 }
 

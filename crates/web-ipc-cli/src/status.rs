@@ -65,6 +65,7 @@ impl Statuses {
             | Action::Send(_)
             | Action::Request(_)
             | Action::Dead(_)
+            | Action::Inbox { .. }
             | Action::Keys(_)
             | Action::Enrol(_)
             | Action::Backup { .. }

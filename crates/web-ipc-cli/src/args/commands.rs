@@ -61,6 +61,7 @@ pub(super) fn command() -> Command {
         .subcommand(send_command())
         .subcommand(request_command())
         .subcommand(dead_command())
+        .subcommand(inbox_command())
         .subcommand(backup_command())
         .subcommand(keys_command())
         .subcommand(enrol_command())
@@ -401,12 +402,24 @@ fn dead_command() -> Command {
             letters("putBack", 'p', "Requeue these dead letters (`all` for every one) for the next --serve")
                 .conflicts_with("discard"),
         )
+        .arg(follow("With --list: go on with dead letters that are new, until a signal comes"))
         .arg(letters("discard", 'x', "Delete these dead letters (`all` for every one)"))
         .arg(
             option("inbox", 'b', "KIND", "The inbox that has them: durable in the home, or nats://HOST:PORT/NAME")
                 .value_parser(inbox_kind(&["durable"]))
                 .default_value("durable"),
         )
+}
+
+fn inbox_command() -> Command {
+    let about = "List the messages of the durable inbox that are not acknowledged yet";
+    subcommand("inbox", 'b', "web-ipc --inbox --list [OPTIONS]", about)
+        .arg(flag("list", 'l', "List the messages, one line of JSON each; works while a server runs, and changes nothing"))
+        .arg(follow("With --list: go on with messages that are new, until a signal comes"))
+}
+
+fn follow(help: &'static str) -> Arg {
+    Arg::new("follow").long("follow").short('f').action(ArgAction::SetTrue).help(help)
 }
 
 fn backup_command() -> Command {

@@ -49,6 +49,10 @@ pub(crate) enum Action {
     Send(SendArgs),
     Request(RequestArgs),
     Dead(Dead),
+    /// List the messages of the home's durable inbox.
+    Inbox {
+        follow: bool,
+    },
     Keys(Keys),
     Enrol(Enrol),
     Backup {
@@ -228,6 +232,8 @@ pub(crate) struct Dead {
     pub(crate) action: DeadAction,
     /// Not the one in memory, which no other process can look into.
     pub(crate) inbox: InboxKind,
+    /// Whether a list goes on with dead letters that are new.
+    pub(crate) follow: bool,
 }
 
 /// The action on dead letters.

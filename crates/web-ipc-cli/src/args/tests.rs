@@ -716,6 +716,27 @@ fn dead_letters_in_every_spelling() {
 }
 
 #[test]
+fn messages_and_dead_letters_are_listed_once_or_followed() {
+    for (line, follows) in [
+        ("web-ipc --inbox --list", false),
+        ("web-ipc -bl", false),
+        ("web-ipc inbox -l --follow", true),
+        ("web-ipc-inbox --list -f", true),
+    ] {
+        let action = invocation(line).action;
+        assert!(matches!(action, Action::Inbox { follow } if follow == follows), "{line}");
+    }
+    for (line, follows) in [("web-ipc -dl", false), ("web-ipc --dead --list --follow", true)] {
+        let Action::Dead(dead) = invocation(line).action else { panic!("{line}") };
+        assert_eq!((dead.action, dead.follow), (DeadAction::List, follows), "{line}");
+    }
+    assert!(refusal("web-ipc --inbox").contains("error: '--inbox' needs '--list'\n"));
+    assert!(refusal("web-ipc --inbox --follow").contains("error: '--inbox' needs '--list'\n"));
+    let told = refusal("web-ipc --dead --discard all --follow");
+    assert!(told.contains("error: '--follow' needs '--list'\n"), "{told}");
+}
+
+#[test]
 fn what_is_short_for_several_is_told() {
     for (line, told) in [
         ("web-ipc --se", "'--se' may be '--serve' or '--send'\n"),

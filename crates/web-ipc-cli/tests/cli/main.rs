@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod force;
 mod log;
+mod looking;
 mod mounts;
 mod owners;
 mod pipeline;
