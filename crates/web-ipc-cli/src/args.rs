@@ -594,7 +594,8 @@ fn to_send(
         [word] if is_json(word) => return Ok(ToSend::Object((*word).clone())),
         [_] => {}
         [_, second, ..] => {
-            let odd = words.iter().find(|word| usage_error::may_be_secret(command, arguments, word));
+            let odd =
+                words.iter().find(|word| usage_error::may_be_secret(command, arguments, word));
             let odd = odd.or_else(|| words.iter().any(|word| is_json(word)).then_some(second));
             if let Some(odd) = odd {
                 return Err(usage_error::unexpected(command, arguments, odd));

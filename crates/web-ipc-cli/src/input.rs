@@ -217,7 +217,10 @@ mod tests {
             assert_eq!(from_all(text.as_bytes(), "it").unwrap().get(), "{\"a\": 1}", "{text:?}");
         }
         for blank in ["", "\n", " \t\r\n", "\u{feff}\r\n"] {
-            assert!(from_line(blank.as_bytes(), &Place::new(None, 1)).unwrap().is_none(), "{blank:?}");
+            assert!(
+                from_line(blank.as_bytes(), &Place::new(None, 1)).unwrap().is_none(),
+                "{blank:?}"
+            );
         }
         // Elsewhere the mark is a character like others: it stays within a string, and is not JSON
         // outside.

@@ -1,8 +1,8 @@
 //! Prints results to stdout.
 //!
 //! Every command comes here with its result. If the result cannot be written, the command fails,
-//! whether the reader has gone away or the disk is full. With `--quiet` a result that only says that
-//! all went well is not printed.
+//! whether the reader has gone away or the disk is full. With `--quiet`, a result that only says
+//! that all went well is not printed.
 
 use std::borrow::Cow;
 use std::fmt;

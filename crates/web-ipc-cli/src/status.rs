@@ -296,3 +296,88 @@ impl From<&JetStreamError> for Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use ipc_client::CredentialsOrigin;
+
+    use super::*;
+
+    fn refused(status: u16, code: Option<ProblemCode>) -> SendError {
+        SendError::Refused { status, code, detail: String::new() }
+    }
+
+    fn unreachable() -> SendError {
+        let source = Arc::new(io::ErrorKind::ConnectionRefused.into());
+        SendError::Unreachable { address: "a:1".into(), source }
+    }
+
+    fn no_answer() -> SendError {
+        let source = Arc::new(io::ErrorKind::ConnectionReset.into());
+        SendError::NoAnswer { address: "a:1".into(), source }
+    }
+
+    fn late(outcome: Outcome, last: SendError) -> SendError {
+        SendError::Timeout { timeout: Duration::from_secs(30), outcome, last: Box::new(last) }
+    }
+
+    #[test]
+    fn a_failed_send_has_the_status_of_its_cause_and_what_may_be_there_may_be_repeated() {
+        let wait = Duration::from_secs(1);
+        let bad_login =
+            SendError::BadCredentials { username: "a".into(), origin: CredentialsOrigin::Given };
+        for (error, status) in [
+            (SendError::TooLarge { bytes: 2, bytes_max: 1 }, Status::BadData),
+            (refused(422, Some(ProblemCode::IdReused)), Status::BadData),
+            (refused(400, None), Status::BadData),
+            (refused(403, Some(ProblemCode::CertificateRevoked)), Status::NotPermitted),
+            (refused(400, Some(ProblemCode::MalformedEnvelope)), Status::NotPermitted),
+            (bad_login.clone(), Status::NotPermitted),
+            (refused(429, Some(ProblemCode::TooManyAttempts)), Status::TryLater),
+            (refused(503, Some(ProblemCode::InboxFull)), Status::TryLater),
+            (refused(500, Some(ProblemCode::InternalError)), Status::TryLater),
+            (refused(400, Some(ProblemCode::StaleEnvelope)), Status::TryLater),
+            (refused(404, Some(ProblemCode::NotFound)), Status::Unreachable),
+            (unreachable(), Status::Unreachable),
+            (no_answer(), Status::TryLater),
+            (late(Outcome::NeverArrived, unreachable()), Status::Unreachable),
+            (late(Outcome::NotKnown, unreachable()), Status::TryLater),
+            (late(Outcome::Refused, refused(503, Some(ProblemCode::IdsFull))), Status::TryLater),
+            (SendError::InDoubt { last: Box::new(bad_login.clone()) }, Status::TryLater),
+            // The message was not sent.
+            (SendError::LoginFailed { last: Box::new(no_answer()) }, Status::Unreachable),
+            (SendError::LoginFailed { last: Box::new(bad_login) }, Status::NotPermitted),
+            (
+                SendError::LoginFailed {
+                    last: Box::new(refused(503, Some(ProblemCode::Unavailable))),
+                },
+                Status::TryLater,
+            ),
+            (SendError::NoReply { reason: NoReply::NotInTime { wait } }, Status::TryLater),
+            (SendError::NoReply { reason: NoReply::NotGiven }, Status::Failed),
+            (SendError::Stopped, Status::Internal),
+        ] {
+            assert_eq!(Status::from(&error), status, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_commands_of_the_python_tool_have_its_statuses_and_others_those_of_sysexits() {
+        let all = [
+            (Status::Failed, 1),
+            (Status::BadData, 65),
+            (Status::Unreachable, 69),
+            (Status::Internal, 70),
+            (Status::TryLater, 75),
+            (Status::NotPermitted, 77),
+        ];
+        for (status, number) in all {
+            assert_eq!(Statuses::Sysexits.number(status), number);
+            assert_eq!(Statuses::PythonTool.number(status), 1);
+        }
+    }
+}

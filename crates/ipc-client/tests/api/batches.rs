@@ -71,10 +71,8 @@ fn messages_go_out_under_the_ids_that_the_caller_gives_and_others_under_new_ones
     let report = sending.ids(|index| (index != 4).then(|| given(index))).wait().unwrap();
     assert_eq!((report.sent, report.refused), (5, 1));
     let batches = fake.admitted(BATCH);
-    let ids: Vec<_> = batches
-        .iter()
-        .flat_map(|seen| seen.entries.iter().map(|(id, _)| id.to_string()))
-        .collect();
+    let ids: Vec<_> =
+        batches.iter().flat_map(|seen| seen.entries.iter().map(|(id, _)| id.to_string())).collect();
     let expected = [0, 1, 3, 4, 5].map(|index| given(index).to_string());
     assert_eq!(ids.len(), 5);
     for (at, (id, expected)) in ids.iter().zip(expected).enumerate() {

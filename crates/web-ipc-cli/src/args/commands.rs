@@ -628,14 +628,13 @@ fn with_common_options(
         "warning" => level.alias("warn"),
         _ => level,
     });
-    let log_level = PossibleValuesParser::new(levels)
-        .map(|name| match name.as_str() {
-            "debug" => LogLevel::Debug,
-            "info" => LogLevel::Info,
-            "warning" | "warn" => LogLevel::Warning,
-            "error" => LogLevel::Error,
-            _ => LogLevel::Critical,
-        });
+    let log_level = PossibleValuesParser::new(levels).map(|name| match name.as_str() {
+        "debug" => LogLevel::Debug,
+        "info" => LogLevel::Info,
+        "warning" | "warn" => LogLevel::Warning,
+        "error" => LogLevel::Error,
+        _ => LogLevel::Critical,
+    });
     command
         .arg(option("name", 'n', "NAME", name_help).default_value("localhost"))
         .arg(ip)

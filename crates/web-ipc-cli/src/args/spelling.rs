@@ -268,7 +268,9 @@ fn other_case(name: &str) -> Option<String> {
     let mut letters = name.chars();
     while let Some(letter) = letters.next() {
         match letter {
-            '-' => other.push(letters.next().filter(char::is_ascii_lowercase)?.to_ascii_uppercase()),
+            '-' => {
+                other.push(letters.next().filter(char::is_ascii_lowercase)?.to_ascii_uppercase())
+            }
             _ if letter.is_ascii_uppercase() => {
                 other.push('-');
                 other.push(letter.to_ascii_lowercase());
@@ -301,9 +303,13 @@ mod tests {
         for line in FROZEN.lines().filter(|line| !line.starts_with('#')) {
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
-                [word, name] => assert_eq!(full(&format!("web-ipc {word}")), format!("web-ipc {name}")),
+                [word, name] => {
+                    assert_eq!(full(&format!("web-ipc {word}")), format!("web-ipc {name}"))
+                }
                 [command, word, name] => {
-                    for (ending, first) in [("", command.to_owned()), ("=x", format!("--{command}"))] {
+                    for (ending, first) in
+                        [("", command.to_owned()), ("=x", format!("--{command}"))]
+                    {
                         assert_eq!(
                             full(&format!("web-ipc {first} {word}{ending}")),
                             format!("web-ipc {first} {name}{ending}")

@@ -650,8 +650,14 @@ fn what_is_sent_is_an_object_or_the_lines_of_files_and_ids_are_new_or_given() {
     for (line, told) in [
         ("web-ipc --send {} a", "error: unexpected argument 'a' found\n"),
         ("web-ipc --send a {}", "error: unexpected argument '{}' found\n"),
-        ("web-ipc --send --user me --password x a b", "an unexpected argument was found; it is not"),
-        ("web-ipc --send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de a", "'--id <ID>' needs an object"),
+        (
+            "web-ipc --send --user me --password x a b",
+            "an unexpected argument was found; it is not",
+        ),
+        (
+            "web-ipc --send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de a",
+            "'--id <ID>' needs an object",
+        ),
         ("web-ipc --send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de", "'--id <ID>' needs an object"),
         ("web-ipc --send --id 7 {}", "not a UUID of the form"),
         (
@@ -666,7 +672,8 @@ fn what_is_sent_is_an_object_or_the_lines_of_files_and_ids_are_new_or_given() {
     let id = "01a21eda-5ee0-793e-8423-bfd2df81e5de";
     let given = send_of(&format!("web-ipc --send --ids --id {id} {{}}"));
     assert_eq!((given.ids, given.prints_ids), (GivenIds::Id(id.parse().unwrap()), true));
-    for line in ["web-ipc --send --idKey n", "web-ipc --send --id-key n", "web-ipc --send --idKey=n {}"]
+    for line in
+        ["web-ipc --send --idKey n", "web-ipc --send --id-key n", "web-ipc --send --idKey=n {}"]
     {
         assert_eq!(send_of(line).ids, GivenIds::Member("n".to_owned()), "{line}");
     }

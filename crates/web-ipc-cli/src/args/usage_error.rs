@@ -90,8 +90,7 @@ pub(super) fn refuse_value_of_command(
     command: &Command,
     arguments: &[OsString],
 ) -> Result<(), UsageError> {
-    let Some(word) = command_word(command, arguments).and_then(|at| arguments[at].to_str())
-    else {
+    let Some(word) = command_word(command, arguments).and_then(|at| arguments[at].to_str()) else {
         return Ok(());
     };
     let Some((flag, value)) = word.split_once('=') else { return Ok(()) };

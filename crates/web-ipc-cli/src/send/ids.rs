@@ -105,7 +105,10 @@ mod tests {
         let uuid = "01a21eda-5ee0-793e-8423-bfd2df81e5de";
         let with = |value: &str| format!(r#"{{"a":{{"id":1}},"id":{value}}}"#);
         assert_eq!(id(&with(&format!("\"{uuid}\"")), "id").unwrap().to_string(), uuid);
-        assert_eq!(id(&with(&format!("\"{}\"", uuid.to_uppercase())), "id").unwrap().to_string(), uuid);
+        assert_eq!(
+            id(&with(&format!("\"{}\"", uuid.to_uppercase())), "id").unwrap().to_string(),
+            uuid
+        );
         let order = id(&with("\"order-17\""), "id").unwrap();
         // Printed once with another program: printf 'id\0order-17' | sha256sum.
         assert_eq!(order.to_string(), "37a48a69-e132-45c4-be37-ec8914500db3");

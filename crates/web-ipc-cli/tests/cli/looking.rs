@@ -90,7 +90,8 @@ fn new_messages_are_shown_as_they_come_also_those_of_a_server_that_starts_later(
         server.stop();
     }
     // A server of an inbox that is empty counts from the beginning.
-    let mut server = Server::start(&world, &["--inbox", "durable", "--exec", "true", "--count", "4"]);
+    let mut server =
+        Server::start(&world, &["--inbox", "durable", "--exec", "true", "--count", "4"]);
     server.ended();
     let mut server = Server::start(&world, &KEEPS);
     send(&world, &server, "{\"n\":5}\n");
