@@ -46,8 +46,11 @@ pub struct SendAll<'a, S> {
     messages: S,
     batch_messages: usize,
     batch_bytes: usize,
+    ids: Option<Ids<'a>>,
     on_progress: Option<OnProgress<'a>>,
 }
+
+type Ids<'a> = Box<dyn FnMut(u64) -> Option<MessageId> + Send + 'a>;
 
 type OnProgress<'a> = Box<dyn FnMut(&Progress<'_>) + Send + 'a>;
 
@@ -171,6 +174,7 @@ impl Client {
             messages,
             batch_messages: BATCH_MESSAGES_DEFAULT,
             batch_bytes: BATCH_BYTES_DEFAULT,
+            ids: None,
             on_progress: None,
         }
     }
@@ -191,6 +195,17 @@ impl<'a, S> SendAll<'a, S> {
     /// [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max).
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes;
+        self
+    }
+
+    /// Sends messages under these ids instead of new ones, as [`SendCall::id`](crate::SendCall::id)
+    /// does one. `id` is called once for each message, in order, with its index, which counts from
+    /// 0. A message for which it returns `None` gets a new id.
+    ///
+    /// A program that derives the ids from its messages can repeat all of them after a failure, and
+    /// each is in the inbox once.
+    pub fn ids(mut self, id: impl FnMut(u64) -> Option<MessageId> + Send + 'a) -> Self {
+        self.ids = Some(Box::new(id));
         self
     }
 
@@ -220,7 +235,7 @@ where
     }
 
     async fn run(self) -> Result<Report, SendAllError> {
-        let SendAll { shared, messages, batch_messages, batch_bytes, on_progress } = self;
+        let SendAll { shared, messages, batch_messages, batch_bytes, ids, on_progress } = self;
         let mut messages = pin!(messages);
         let around = shared.config.plaintext_bytes_max.saturating_sub(AROUND_BYTES);
         let mut batcher = Batcher {
@@ -229,6 +244,8 @@ where
             bytes_max: batch_bytes.min(around),
             batch: Batch::default(),
             carried: None,
+            ids,
+            taken: 0,
             randomness: Pool::new(),
             end: None,
         };
@@ -418,7 +435,7 @@ impl Pipeline {
 }
 
 /// Collects messages into batches.
-struct Batcher {
+struct Batcher<'a> {
     shared: Arc<Shared>,
     messages_max: usize,
     bytes_max: usize,
@@ -426,12 +443,16 @@ struct Batcher {
     batch: Batch,
     /// A message that did not fit into the previous batch.
     carried: Option<(MessageId, String)>,
+    /// The caller's ids.
+    ids: Option<Ids<'a>>,
+    /// How many messages were taken from the source.
+    taken: u64,
     randomness: Pool,
     /// Set when the source has ended, or has failed.
     end: Option<Result<(), SendError>>,
 }
 
-impl Batcher {
+impl Batcher<'_> {
     /// Takes messages until the batch is full or the source has none ready.
     fn fill<S>(&mut self, mut messages: Pin<&mut S>, cx: &mut Context<'_>)
     where
@@ -448,6 +469,10 @@ impl Batcher {
     }
 
     fn add<T: Serialize>(&mut self, message: &T) {
+        let index = self.taken;
+        self.taken += 1;
+        // Also asked for a message that cannot be sent: the caller may count.
+        let given = self.ids.as_mut().and_then(|id| id(index));
         let body = match self.shared.body(message) {
             Ok(body) => body,
             Err(error) => {
@@ -456,7 +481,7 @@ impl Batcher {
                 return;
             }
         };
-        let id = match self.randomness.draw_id() {
+        let id = match given.map_or_else(|| self.randomness.draw_id(), Ok) {
             Ok(id) => id,
             Err(error) => {
                 self.end = Some(Err(error));

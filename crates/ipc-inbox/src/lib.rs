@@ -59,7 +59,9 @@ mod status;
 pub use backend::{AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, Taken};
 pub use dead_letter::{DeadLetter, DeadLetterId, DeadReason, StorageError};
 pub use delivery::{Delivery, ParseError, ReplyError};
-pub use durable::{DurableOptions, InboxReader, OpenError, check_integrity, copy, remedy_of_file};
+pub use durable::{
+    DurableOptions, InboxReader, OpenError, WaitingMessage, check_integrity, copy, remedy_of_file,
+};
 pub use inbox::{Inbox, InboxChoice, InboxSender};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use memory::MemoryOptions;

@@ -5,6 +5,7 @@
 
 mod commands;
 mod invocation;
+mod spelling;
 mod usage_error;
 mod values;
 
@@ -19,9 +20,9 @@ use zeroize::Zeroizing;
 
 use commands::{OF_ENROL_CREATE, command};
 pub(crate) use invocation::{
-    AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, InboxKind,
-    Invocation, Keys, Letters, LogLevel, Metrics, RequestArgs, SendArgs, Serve, Target, Test,
-    Users,
+    AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, GivenIds,
+    InboxKind, Input, Invocation, Keys, Letters, LogLevel, Metrics, RequestArgs, SendArgs, Serve,
+    Target, Test, ToSend, Users,
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
@@ -31,7 +32,7 @@ use values::{Listener, Place};
 const SERVER_PORT: u16 = 3000;
 
 /// Names of the program that stand for a command: a link `web-ipc-users` runs `web-ipc users`.
-const OTHER_NAMES: [(&str, &str); 12] = [
+const OTHER_NAMES: [(&str, &str); 13] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -40,6 +41,7 @@ const OTHER_NAMES: [(&str, &str); 12] = [
     ("web-ipc-send", "send"),
     ("web-ipc-request", "request"),
     ("web-ipc-dead", "dead"),
+    ("web-ipc-inbox", "inbox"),
     ("web-ipc-backup", "backup"),
     ("web-ipc-keys", "keys"),
     ("web-ipc-enrol", "enrol"),
@@ -65,6 +67,7 @@ pub(crate) fn parse(
             command.override_usage(usage)
         });
     }
+    spelling::in_full(&command, &mut arguments);
     usage_error::refuse_value_of_command(&command, &arguments)?;
     let matches = match command.try_get_matches_from_mut(&arguments) {
         Ok(matches) => matches,
@@ -75,6 +78,7 @@ pub(crate) fn parse(
         Err(error) => {
             return Ok(Invocation {
                 home: None,
+                quiet: false,
                 users_db: None,
                 action: Action::Help(error.render().to_string()),
             });
@@ -94,9 +98,12 @@ pub(crate) fn parse(
         "users" => users(&command, options)?.map(Action::Users),
         "test" => test(&command, options)?.map(Action::Test),
         "serve" => Some(Action::Serve(serve(&command, options)?)),
-        "send" => Some(Action::Send(send_args(&command, options)?)),
+        "send" => Some(Action::Send(send_args(&command, &arguments, options)?)),
         "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(&command, options)?.map(Action::Dead),
+        "inbox" if options.get_flag("list") => {
+            Some(Action::Inbox { follow: options.get_flag("follow") })
+        }
         "enrol" => enrol(&command, options)?.map(Action::Enrol),
         "keys" => {
             refuse_users_db_without_list(&command, "keys", options)?;
@@ -110,7 +117,12 @@ pub(crate) fn parse(
         Some(action) => {
             // Commands that have nothing to do with users do not know the option.
             let users_db = options.try_get_one::<String>("usersDb").ok().flatten().cloned();
-            Ok(Invocation { home: home(options), users_db: users_db.map(Zeroizing::new), action })
+            Ok(Invocation {
+                home: home(options),
+                quiet: options.get_flag("quiet"),
+                users_db: users_db.map(Zeroizing::new),
+                action,
+            })
         }
         None => Err(UsageError::without_action(
             Some(missing_action(name)),
@@ -131,6 +143,7 @@ fn missing_action(name: &str) -> &'static str {
         "enrol" => "'--enrol' needs '--create', '--accept <FILE>', '--list' or '--cancel <NAME>'",
         "keys" => "'--keys' needs '--list', '--rotate' or '--drop <ID>'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
+        "inbox" => "'--inbox' needs '--list'",
         // No other command needs an action.
         _ => "an action is missing",
     }
@@ -382,6 +395,9 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
             address,
             allows_remote: options.get_flag("allowRemoteMetrics"),
         }),
+        count: options.get_one("count").copied(),
+        timeout_secs: options.get_one("timeout").copied(),
+        body_only: options.get_flag("body"),
     })
 }
 
@@ -514,7 +530,12 @@ fn dead(command: &Command, options: &ArgMatches) -> Result<Option<Dead>, UsageEr
         (None, None) if options.get_flag("list") => DeadAction::List,
         (None, None) => return Ok(None),
     };
-    Ok(Some(Dead { action, inbox: inbox(command, "dead", options)? }))
+    let follow = options.get_flag("follow");
+    if follow && action != DeadAction::List {
+        let dead = command.find_subcommand("dead").expect("it is defined here");
+        return Err(UsageError::new("'--follow' needs '--list'", None, &usage_of(dead)));
+    }
+    Ok(Some(Dead { action, inbox: inbox(command, "dead", options)?, follow }))
 }
 
 fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, UsageError> {
@@ -538,14 +559,63 @@ fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target,
     })
 }
 
-fn send_args(command: &Command, options: &ArgMatches) -> Result<SendArgs, UsageError> {
+fn send_args(
+    command: &Command,
+    arguments: &[OsString],
+    options: &ArgMatches,
+) -> Result<SendArgs, UsageError> {
+    let what = to_send(command, arguments, options)?;
+    let id = options.get_one("id").copied();
+    if id.is_some() && !matches!(what, ToSend::Object(_)) {
+        let send = command.find_subcommand("send").expect("it is defined here");
+        let tip = "of lines, --idKey names the member that has the id of each";
+        return Err(UsageError::new("'--id <ID>' needs an object", Some(tip), &usage_of(send)));
+    }
     Ok(SendArgs {
         target: target(command, "send", options)?,
-        message: text(options, "object"),
+        what,
+        prints_ids: options.get_flag("ids"),
+        ids: match (id, text(options, "idKey")) {
+            (Some(id), _) => GivenIds::Id(id),
+            (None, Some(member)) => GivenIds::Member(member),
+            (None, None) => GivenIds::New,
+        },
         timeout_secs: *options.get_one("timeout").expect("has a default"),
         batch: *options.get_one("batch").expect("has a default"),
         keep_going: options.get_flag("keep-going"),
     })
+}
+
+/// An object, or the inputs with lines. Of several words each must be an input: a shell has taken
+/// an object apart that is among them.
+fn to_send(
+    command: &Command,
+    arguments: &[OsString],
+    options: &ArgMatches,
+) -> Result<ToSend, UsageError> {
+    let words: Vec<&String> = options.get_many("object").into_iter().flatten().collect();
+    let is_json = |word: &str| {
+        let text = word.trim_start_matches('\u{feff}').trim_start();
+        text.is_empty() || text.starts_with(['{', '['])
+    };
+    match words.as_slice() {
+        [] => return Ok(ToSend::Lines(vec![Input::Stdin])),
+        [word] if is_json(word) => return Ok(ToSend::Object((*word).clone())),
+        [_] => {}
+        [_, second, ..] => {
+            let odd =
+                words.iter().find(|word| usage_error::may_be_secret(command, arguments, word));
+            let odd = odd.or_else(|| words.iter().any(|word| is_json(word)).then_some(second));
+            if let Some(odd) = odd {
+                return Err(usage_error::unexpected(command, arguments, odd));
+            }
+        }
+    }
+    let input = |word: &&String| match word.as_str() {
+        "-" => Input::Stdin,
+        file => Input::File(file.into()),
+    };
+    Ok(ToSend::Lines(words.iter().map(input).collect()))
 }
 
 fn request_args(command: &Command, options: &ArgMatches) -> Result<RequestArgs, UsageError> {

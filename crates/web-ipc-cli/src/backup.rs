@@ -9,7 +9,7 @@ use ipc_home::{Home, locate};
 use ipc_setup::{BackedUp, Backup};
 
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, print_line};
+use crate::out::{counted, report_line};
 use crate::shell::shell_quoted;
 use crate::signals::{self, EndSignals};
 
@@ -53,12 +53,12 @@ fn remove(partial: &Path) {
 }
 
 fn tell(home: &Home, made: &BackedUp) -> Result<(), Failure> {
-    print_line(format_args!(
+    report_line(format_args!(
         "Copied {} to {}",
         shell_quoted(home.root()),
         shell_quoted(&made.path)
     ))?;
     let Some(messages) = made.messages else { return Ok(()) };
     let messages = counted(u32::try_from(messages).unwrap_or(u32::MAX), "message");
-    print_line(format_args!("  inbox.db  {messages}"))
+    report_line(format_args!("  inbox.db  {messages}"))
 }

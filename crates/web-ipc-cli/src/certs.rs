@@ -13,7 +13,7 @@ use ipc_store::PeerSighting;
 
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, print_line, printable};
+use crate::out::{counted, print_line, printable, report_line};
 use crate::remedy::{Reader, sentence};
 use crate::renewal::{self, NotRenewed, ends};
 
@@ -38,10 +38,10 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
             request.validity_days
         );
     }
-    print_line(format_args!("Certificate: {}", issued.certificate_file.display()))?;
-    print_line(format_args!("Key:         {}", issued.key_file.display()))?;
-    print_line(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
-    print_line(format_args!("Until:       {}", Timestamp::from_unix_secs(issued.not_after_secs)))?;
+    report_line(format_args!("Certificate: {}", issued.certificate_file.display()))?;
+    report_line(format_args!("Key:         {}", issued.key_file.display()))?;
+    report_line(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
+    report_line(format_args!("Until:       {}", Timestamp::from_unix_secs(issued.not_after_secs)))?;
     if issued.replaced {
         log::info!("servers and clients that are running take the new certificate within seconds");
     }
@@ -139,7 +139,7 @@ pub(crate) fn revoke(explicit_home: Option<&Path>, which: &str) -> Result<Verdic
             }
         };
         let before = if one.was_revoked { "Revoked before" } else { "Revoked" };
-        print_line(format_args!("{before}: {name}, serial {}", one.serial))?;
+        report_line(format_args!("{before}: {name}, serial {}", one.serial))?;
     }
     Ok(Verdict::Done)
 }
@@ -178,7 +178,7 @@ fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
             "Followed"
         }
     };
-    print_line(format_args!("{done}: {}{until}", settings.identity))?;
+    report_line(format_args!("{done}: {}{until}", settings.identity))?;
     Ok(Verdict::Done)
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn rotate(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
     let home = Home::open_as_configured(locate(explicit_home)?)?;
     let now_secs = InitOptions::now().now_secs;
     let renewals = rotate_authority(&home, now_secs)?;
-    print_line(format_args!("New authority: {}", home.ca_certificate_file().display()))?;
+    report_line(format_args!("New authority: {}", home.ca_certificate_file().display()))?;
     show(&renewals)?;
     warn_of_old(&list_certificates(&home)?, explicit_home, now_secs);
     Ok(Verdict::Done)
@@ -218,7 +218,7 @@ pub(crate) fn drop_old(explicit_home: Option<&Path>, force: bool) -> Result<Verd
     let home = Home::open_as_configured(locate(explicit_home)?)?;
     let renewals = drop_old_authority(&home, force, InitOptions::now().now_secs)?;
     show(&renewals)?;
-    print_line(format_args!("Dropped the old authority"))?;
+    report_line(format_args!("Dropped the old authority"))?;
     Ok(Verdict::Done)
 }
 
@@ -242,7 +242,7 @@ fn show(renewals: &Renewals) -> Result<(), Failure> {
         );
     }
     for one in &renewals.renewed {
-        print_line(format_args!(
+        report_line(format_args!(
             "Renewed: {}, until {}",
             one.name,
             Timestamp::from_unix_secs(one.not_after_secs)

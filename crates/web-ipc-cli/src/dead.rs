@@ -9,16 +9,17 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{Home, Timestamp, locate};
+use ipc_home::{Home, locate};
 use ipc_inbox::{DeadLetter, DeadLetterId, DeadReason, Inbox, InboxReader, InboxSender, OpenError};
 use ipc_store::DatabaseError;
-use serde_json::value::RawValue;
 
 use crate::args::{Dead, DeadAction, InboxKind, Letters};
 use crate::error::{Failure, Verdict};
-use crate::escape::JsonName;
-use crate::out::{counted, print_json_line, print_line};
+use crate::follow::{FAILURES_MAX, Watch, pause};
+use crate::message_line::line;
+use crate::out::{counted, print_json_line, report_line};
 use crate::signals;
+use crate::status::Status;
 
 /// The most dead letters that are read at once.
 const LETTERS_AT_ONCE: usize = 64;
@@ -31,7 +32,13 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
     })?;
     runtime.block_on(async {
         let letters = match open_shared(&dead.inbox).await? {
+            Some(letters) if dead.follow => {
+                return follow_shared(&letters).await.map(|()| Verdict::Done);
+            }
             Some(letters) => letters,
+            None if dead.follow => {
+                return follow_file(&find(&home)?).await.map(|()| Verdict::Done);
+            }
             None => open_file(&home, &dead.action).await?,
         };
         let result = act(&letters, &dead.action).await;
@@ -83,19 +90,79 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
     match (action, letters) {
         (DeadAction::PutBack(which), Source::Own(_, inbox)) => {
             let count = inbox.requeue(&picked(letters, which).await?).await.map_err(failed)?;
-            print_line(format_args!("{} put back", told(count)))
+            report_line(format_args!("{} put back", told(count)))
         }
         (DeadAction::Discard(which), Source::Own(_, inbox)) => {
             let count = inbox.discard(&picked(letters, which).await?).await.map_err(failed)?;
-            print_line(format_args!("{} discarded", told(count)))
+            report_line(format_args!("{} discarded", told(count)))
         }
         // `run` has refused the other actions beside a server.
-        _ => each(letters, |letter| print_json_line(&line(letter))).await,
+        _ => each(letters, |letter| print_json_line(&shown(letter))).await,
     }
 }
 
+/// Lists the dead letters in a file, and then those that are new, until that fails.
+async fn follow_file(path: &Path) -> Result<(), Failure> {
+    let mut watch = Watch::new(path);
+    let (mut known, mut failures) = (BTreeSet::new(), 0);
+    loop {
+        // Opened anew each time: a server that has started meanwhile has made a log beside it.
+        let listed = match InboxReader::open(path).await {
+            Ok(reader) => list_new(&Source::Beside(reader), &mut known).await,
+            Err(error) => Err(OpenError::from(error).into()),
+        };
+        match listed {
+            Ok(()) => {
+                failures = 0;
+                watch.changed().await;
+            }
+            Err(failure) if failures == FAILURES_MAX => return Err(failure),
+            Err(_) => {
+                failures += 1;
+                pause().await;
+            }
+        }
+    }
+}
+
+/// Lists the dead letters of an inbox that servers share, and then those that are new, until that
+/// fails.
+async fn follow_shared(letters: &Source) -> Result<(), Failure> {
+    let mut known = BTreeSet::new();
+    loop {
+        list_new(letters, &mut known).await?;
+        pause().await;
+    }
+}
+
+/// Prints the dead letters that are not known, and makes all known that are there.
+async fn list_new(letters: &Source, known: &mut BTreeSet<DeadLetterId>) -> Result<(), Failure> {
+    let mut there = BTreeSet::new();
+    each(letters, |letter| {
+        there.insert(letter.id);
+        // Noted at once, so that it is not printed again if the next page cannot be read.
+        if known.insert(letter.id) {
+            print_json_line(&shown(letter))?;
+        }
+        Ok(())
+    })
+    .await?;
+    // One that was put back and dies again is new.
+    *known = there;
+    Ok(())
+}
+
+/// The line of a dead letter.
+fn shown(letter: &DeadLetter) -> String {
+    let reason = match &letter.reason {
+        DeadReason::Rejected(reason) => Cow::Borrowed(&**reason),
+        other => Cow::Owned(other.to_string()),
+    };
+    line(letter.id.get(), &letter.message, letter.deliveries, Some(reason))
+}
+
 /// The path of the home's inbox, which must exist.
-fn find(home: &Home) -> Result<PathBuf, Failure> {
+pub(crate) fn find(home: &Home) -> Result<PathBuf, Failure> {
     let path = home.inbox_db_checked()?;
     let missing = || {
         Failure::with_command(
@@ -145,6 +212,7 @@ fn in_use(path: &Path, action: &DeadAction) -> Failure {
         format!("the inbox {} is in use by a running server; nothing was changed", path.display()),
         Some(format!("stop the server, {command}, and start it again; --list works beside it")),
     )
+    .with_status(Status::TryLater)
 }
 
 /// Goes through all dead letters, a page at a time, since their bodies may be long.
@@ -195,41 +263,4 @@ async fn picked(letters: &Source, which: &Letters) -> Result<Vec<DeadLetterId>, 
 
 fn told(count: usize) -> String {
     counted(u32::try_from(count).unwrap_or(u32::MAX), "dead letter")
-}
-
-/// The line `{"number", "id", "user", "at", "deliveries", "reason", "body"}` of a dead letter. The
-/// body is the text that was sent.
-fn line(letter: &DeadLetter) -> String {
-    #[derive(serde::Serialize)]
-    struct Line<'a> {
-        number: u64,
-        id: String,
-        user: JsonName<'a>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        peer: Option<JsonName<'a>>,
-        at: String,
-        deliveries: u32,
-        reason: Cow<'a, str>,
-        body: &'a RawValue,
-    }
-    let message = &letter.message;
-    let line = serde_json::from_str(&message.body).and_then(|body| {
-        serde_json::to_string(&Line {
-            number: letter.id.get(),
-            id: message.id.to_string(),
-            user: JsonName(&message.user),
-            peer: message.peer.as_deref().map(JsonName),
-            at: format!("{:.3}", Timestamp::from(message.received_at)),
-            deliveries: letter.deliveries,
-            reason: match &letter.reason {
-                DeadReason::Rejected(reason) => Cow::Borrowed(reason),
-                other => Cow::Owned(other.to_string()),
-            },
-            body,
-        })
-    });
-    // The server has checked the body, unless somebody has changed it in the file. Line breaks
-    // between the members of the object must not break the line.
-    let line = line.unwrap_or_else(|_| format!("{{\"number\":{}}}", letter.id));
-    line.replace(['\n', '\r'], " ")
 }

@@ -37,9 +37,10 @@ pub(crate) fn run(explicit_home: Option<&Path>, doctor: &Doctor) -> Result<Verdi
     findings.extend(run_check("server", || network::findings(doctor, &diagnosis)));
     TAKES_PANICS.store(false, Ordering::Relaxed);
     let view = view::View::new(&path, &Reader::of(explicit_home), &diagnosis, &findings);
+    let is_well = findings.iter().all(|finding| finding.severity == Severity::Ok);
     if doctor.json {
         out::print_json_line(&view.to_json())?;
-    } else {
+    } else if !(is_well && out::is_quiet()) {
         out::print(&view.to_text())?;
     }
     let is_wrong = findings.iter().any(|finding| finding.severity == Severity::Error);

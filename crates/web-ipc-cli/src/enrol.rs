@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::args::{Enrol, EnrolCreate};
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, print, print_line, printable};
+use crate::out::{counted, print, print_line, printable, report_line};
 use crate::renewal::{self, NotRenewed};
 use crate::shell::command;
 use crate::{addresses, password};
@@ -174,22 +174,22 @@ fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failu
     match accepted.kind {
         EnrolmentKind::Server => {
             let names = names_of(&accepted.home, &settings)?;
-            print_line(format_args!("Made a server's home: {path}"))?;
-            print_line(format_args!("Server:  {}", settings.identity))?;
-            print_line(format_args!("Names:   {names}"))?;
-            print_line(format_args!("Follows: {server}"))?;
+            report_line(format_args!("Made a server's home: {path}"))?;
+            report_line(format_args!("Server:  {}", settings.identity))?;
+            report_line(format_args!("Names:   {names}"))?;
+            report_line(format_args!("Follows: {server}"))?;
             match users_database(&accepted.home)? {
-                None => print_line(format_args!(
+                None => report_line(format_args!(
                     "Users:   a copy; what changes in the other home from now on does not reach this one"
                 )),
-                Some(database) => print_line(format_args!("Users:   in {}", database.shown)),
+                Some(database) => report_line(format_args!("Users:   in {}", database.shown)),
             }
         }
         _ => {
-            print_line(format_args!("Made a client's home: {path}"))?;
-            print_line(format_args!("Client:  {}", settings.identity))?;
-            print_line(format_args!("User:    {}", printable(&settings.username)))?;
-            print_line(format_args!("Server:  {server}"))
+            report_line(format_args!("Made a client's home: {path}"))?;
+            report_line(format_args!("Client:  {}", settings.identity))?;
+            report_line(format_args!("User:    {}", printable(&settings.username)))?;
+            report_line(format_args!("Server:  {server}"))
         }
     }
 }
@@ -268,7 +268,7 @@ fn cancel(explicit_home: Option<&Path>, home: &Home, name: &str) -> Result<(), F
             command(explicit_home, "--keys --rotate --session")
         );
     }
-    print_line(format_args!(
+    report_line(format_args!(
         "Cancelled: {}, {} revoked, {}",
         printable(name),
         counted(cancelled.revoked as u64, "certificate"),

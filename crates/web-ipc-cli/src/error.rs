@@ -18,6 +18,7 @@ use ipc_setup::SetupError;
 use crate::remedy::{Reader, sentence};
 use crate::shell::{command, shell_quoted};
 use crate::signals::EndSignal;
+use crate::status::Status;
 
 /// The log target of the line that ends a command. The log shows it at every level.
 pub(crate) const TARGET: &str = module_path!();
@@ -33,15 +34,18 @@ pub(crate) enum Verdict {
     Done,
     /// It was refused, or the answer is no, and the log says so: exit status 1.
     Refused,
+    /// Some of many were refused, and the log says which: the exit status of these.
+    Partly(Status),
     /// A signal ended it early, and the log says so: exit status 129, 130 or 143.
     Interrupted(EndSignal),
 }
 
-/// Why a command failed: exit status 1.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     what: String,
     advice: Option<Advice>,
+    status: Status,
 }
 
 /// What to do about it.
@@ -58,7 +62,7 @@ enum Advice {
 impl Failure {
     /// A failure in plain words. The advice is a clause that names no command of this program.
     pub(crate) fn new(what: impl Into<String>, advice: Option<String>) -> Self {
-        Self { what: what.into(), advice: advice.map(Advice::Clause) }
+        Self { what: what.into(), advice: advice.map(Advice::Clause), status: Status::Failed }
     }
 
     /// A failure in plain words, with the command that helps, and its purpose.
@@ -67,17 +71,29 @@ impl Failure {
         arguments: &'static str,
         purpose: &'static str,
     ) -> Self {
-        Self { what: what.into(), advice: Some(Advice::Run { arguments, purpose }) }
+        let advice = Some(Advice::Run { arguments, purpose });
+        Self { what: what.into(), advice, status: Status::Failed }
     }
 
     /// A failure in plain words, with the remedy of a library.
     pub(crate) fn with_remedy(what: impl Into<String>, remedy: Remedy) -> Self {
-        Self { what: what.into(), advice: Some(Advice::Remedy(remedy)) }
+        Self { what: what.into(), advice: Some(Advice::Remedy(remedy)), status: Status::Failed }
     }
 
     /// A failure with the text of an error and its sources.
     pub(crate) fn of(error: &(dyn Error + 'static), remedy: Option<Remedy>) -> Self {
-        Self { what: chain(error).to_string(), advice: remedy.map(Advice::Remedy) }
+        let advice = remedy.map(Advice::Remedy);
+        Self { what: chain(error).to_string(), advice, status: Status::Failed }
+    }
+
+    /// The same failure with another exit status than 1.
+    pub(crate) fn with_status(self, status: impl Into<Status>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// Its exit status.
+    pub(crate) fn status(&self) -> Status {
+        self.status
     }
 
     /// Prefixes what was attempted.
@@ -119,44 +135,44 @@ impl fmt::Display for Failure {
 
 impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Self {
-        Self::of(&error, error.remedy())
+        Self::of(&error, error.remedy()).with_status(&error)
     }
 }
 
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
-        Self::of(&error, error.remedy())
+        Self::of(&error, error.remedy()).with_status(&error)
     }
 }
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::of(&error, error.remedy())
+        Self::of(&error, error.remedy()).with_status(&error)
     }
 }
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        Self::of(&error, error.remedy())
+        Self::of(&error, error.remedy()).with_status(&error)
     }
 }
 
 #[cfg(feature = "jetstream")]
 impl From<JetStreamError> for Failure {
     fn from(error: JetStreamError) -> Self {
-        Self::of(&error, error.remedy())
+        Self::of(&error, error.remedy()).with_status(&error)
     }
 }
 
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
-        Self::of(&error, error.remedy())
+        Self::of(&error, error.remedy()).with_status(&error)
     }
 }
 
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
-        Self::of(&error, remedy_of_send(&error))
+        Self::of(&error, remedy_of_send(&error)).with_status(&error)
     }
 }
 

@@ -7,7 +7,7 @@ use ipc_inbox::Inbox;
 use ipc_setup::{InitOptions, Initialised, Outcome, init, init_with_users_in};
 
 use crate::error::{Failure, Verdict};
-use crate::out::print_line;
+use crate::out::report_line;
 use crate::shell::{command, shell_quoted};
 use crate::signals;
 
@@ -66,14 +66,14 @@ fn waiting(home: &Home) -> Option<u64> {
 fn tell(made: &Initialised, explicit_home: Option<&Path>) -> Result<(), Failure> {
     let root = made.home.root().display();
     if let Some(aside) = &made.kept_aside {
-        print_line(format_args!("Kept the old home as {}", shell_quoted(aside)))?;
+        report_line(format_args!("Kept the old home as {}", shell_quoted(aside)))?;
     }
     match made.outcome {
         Outcome::AlreadyThere => {
-            return print_line(format_args!("Nothing to do: {root} is already a web-ipc home"));
+            return report_line(format_args!("Nothing to do: {root} is already a web-ipc home"));
         }
-        Outcome::Created => print_line(format_args!("Made a web-ipc home: {root}"))?,
-        Outcome::Completed => print_line(format_args!("Completed the web-ipc home: {root}"))?,
+        Outcome::Created => report_line(format_args!("Made a web-ipc home: {root}"))?,
+        Outcome::Completed => report_line(format_args!("Completed the web-ipc home: {root}"))?,
     }
     let users = match made.home.users_url()? {
         Some(_) => {
@@ -90,7 +90,7 @@ fn tell(made: &Initialised, explicit_home: Option<&Path>) -> Result<(), Failure>
         "  localhost.crt, .key   a certificate for both ends",
         users,
     ] {
-        print_line(format_args!("{line}"))?;
+        report_line(format_args!("{line}"))?;
     }
-    print_line(format_args!("Next: {}", command(explicit_home, "--test --run --qty 3")))
+    report_line(format_args!("Next: {}", command(explicit_home, "--test --run --qty 3")))
 }

@@ -3,12 +3,15 @@
 //! `--send` and `--request` come here. The text of an object is kept as it is. The error for a bad
 //! text says what to do, and repeats no part of the text, which may be secret.
 
+use std::fmt;
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 
 use ipc_protocol::{JsonError, JsonErrorKind, PLAINTEXT_BYTES_MAX_DEFAULT, check_json};
 use serde_json::value::RawValue;
 
 use crate::error::Failure;
+use crate::status::Status;
 
 /// The longest text of an object. A longer one would not fit into a frame.
 pub(crate) const OBJECT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX_DEFAULT;
@@ -55,12 +58,44 @@ pub(crate) fn from_all(input: impl Read, name: &str) -> Result<Box<RawValue>, Fa
     object(&text, name, Source::Stdin)
 }
 
+/// A line of an input: `line 3`, or of a file `line 3 of orders.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    file: Option<Arc<str>>,
+    number: u64,
+}
+
+impl Place {
+    /// A line of this file, or of stdin. Lines are counted from 1.
+    pub(crate) fn new(file: Option<Arc<str>>, number: u64) -> Self {
+        Place { file, number }
+    }
+
+    /// This line and those up to another one.
+    pub(crate) fn to(&self, last: &Place) -> String {
+        match (&self.file, &last.file) {
+            (one, other) if one != other => format!("{self} to {last}"),
+            (file, _) => format!("lines {} to {}{}", self.number, last.number, of_file(file)),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}{}", self.number, of_file(&self.file))
+    }
+}
+
+fn of_file(file: &Option<Arc<str>>) -> String {
+    file.as_ref().map(|file| format!(" of {file}")).unwrap_or_default()
+}
+
 /// The object in a line from [`next_line`], or `None` if the line is blank.
-pub(crate) fn from_line(line: &[u8], number: u64) -> Result<Option<Box<RawValue>>, Failure> {
+pub(crate) fn from_line(line: &[u8], place: &Place) -> Result<Option<Box<RawValue>>, Failure> {
     if unmarked(line).trim_ascii().is_empty() {
         return Ok(None);
     }
-    object(line, &format!("line {number}"), Source::InputLine).map(Some)
+    object(line, &place.to_string(), Source::InputLine).map(Some)
 }
 
 /// Reads the next line into `line`, but no more of it than the longest message may have.
@@ -76,8 +111,8 @@ pub(crate) fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Res
 }
 
 /// The error for [`InputLine::TooLong`].
-pub(crate) fn line_too_long(number: u64) -> Failure {
-    too_long(&format!("line {number}"), "give each object a line of its own")
+pub(crate) fn line_too_long(place: &Place) -> Failure {
+    too_long(&place.to_string(), "give each object a line of its own")
 }
 
 fn too_long(name: &str, remedy: &str) -> Failure {
@@ -85,6 +120,7 @@ fn too_long(name: &str, remedy: &str) -> Failure {
         format!("{name} is longer than {OBJECT_BYTES_MAX} bytes, as long as a message may be"),
         Some(remedy.to_owned()),
     )
+    .with_status(Status::BadData)
 }
 
 /// A text without the byte order mark before it.
@@ -96,7 +132,8 @@ fn object(text: &[u8], name: &str, source: Source) -> Result<Box<RawValue>, Fail
     let text = unmarked(text).trim_ascii();
     let checked = check_json(text).map_err(|error| refused(text, error, name, source))?;
     if !checked.starts_with('{') {
-        return Err(Failure::new(format!("{name} is JSON, but not an object"), like_this()));
+        let what = format!("{name} is JSON, but not an object");
+        return Err(Failure::new(what, like_this()).with_status(Status::BadData));
     }
     RawValue::from_string(checked.to_owned())
         .map_err(|error| Failure::of(&error, None).while_doing(&format!("cannot read {name}")))
@@ -143,7 +180,7 @@ fn refused(text: &[u8], error: JsonError, name: &str, source: Source) -> Failure
         // It is JSON of a kind that readers interpret differently.
         kind => (format!("{name} cannot be sent: it has {kind}, at byte {place}"), None),
     };
-    Failure::new(what, remedy)
+    Failure::new(what, remedy).with_status(Status::BadData)
 }
 
 /// Whether this looks like an object that a shell took the quotes from, as it does with `{"a":1}`.
@@ -173,14 +210,17 @@ mod tests {
         {
             assert_eq!(from_argument(text, "it").unwrap().get(), "{\"a\": 1}", "{text:?}");
             assert_eq!(
-                from_line(text.as_bytes(), 1).unwrap().unwrap().get(),
+                from_line(text.as_bytes(), &Place::new(None, 1)).unwrap().unwrap().get(),
                 "{\"a\": 1}",
                 "{text:?}"
             );
             assert_eq!(from_all(text.as_bytes(), "it").unwrap().get(), "{\"a\": 1}", "{text:?}");
         }
         for blank in ["", "\n", " \t\r\n", "\u{feff}\r\n"] {
-            assert!(from_line(blank.as_bytes(), 1).unwrap().is_none(), "{blank:?}");
+            assert!(
+                from_line(blank.as_bytes(), &Place::new(None, 1)).unwrap().is_none(),
+                "{blank:?}"
+            );
         }
         // Elsewhere the mark is a character like others: it stays within a string, and is not JSON
         // outside.
@@ -226,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_line_says_how_lines_are_made() {
-        let refusal = |line: &[u8]| from_line(line, 3).unwrap_err().to_string();
+        let refusal = |line: &[u8]| from_line(line, &Place::new(None, 3)).unwrap_err().to_string();
         assert_eq!(
             refusal(b"{\n"),
             "line 3 ends in the middle of an object; each object must be on one line; jq -c . makes it so"
@@ -260,7 +300,7 @@ mod tests {
         assert_eq!(next_line(&mut input, &mut line).unwrap(), InputLine::TooLong);
         assert_eq!(line.len(), OBJECT_BYTES_MAX + 1);
         assert!(input.get_ref().0 < OBJECT_BYTES_MAX + 64 * 1024);
-        let told = line_too_long(7).to_string();
+        let told = line_too_long(&Place::new(None, 7)).to_string();
         assert!(
             told.contains("line 7 is longer than 16777216 bytes") && told.contains("own"),
             "{told}"
@@ -270,6 +310,16 @@ mod tests {
         let told = refusal(from_all(&mut input, "the request"));
         assert!(told.contains("the request is longer than 16777216 bytes"), "{told}");
         assert!(input.0 < 2 * OBJECT_BYTES_MAX + 64 * 1024);
+    }
+
+    #[test]
+    fn a_line_is_named_with_its_file() {
+        let place = |file: Option<&str>, number| Place::new(file.map(Arc::from), number);
+        assert_eq!(place(None, 3).to_string(), "line 3");
+        assert_eq!(place(None, 3).to(&place(None, 5)), "lines 3 to 5");
+        assert_eq!(place(Some("a"), 3).to(&place(Some("a"), 5)), "lines 3 to 5 of a");
+        assert_eq!(place(Some("a"), 3).to(&place(Some("b"), 1)), "line 3 of a to line 1 of b");
+        assert_eq!(place(Some("a"), 3).to(&place(None, 1)), "line 3 of a to line 1");
     }
 
     #[test]

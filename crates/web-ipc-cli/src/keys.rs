@@ -8,7 +8,7 @@ use ipc_store::PeerSighting;
 
 use crate::args::Keys;
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, print_line};
+use crate::out::{counted, print_line, report_line};
 
 /// Does what was asked for.
 pub(crate) fn run(
@@ -27,7 +27,7 @@ pub(crate) fn run(
         }
         Keys::Rotate(ring) => {
             let id = rotate_keys(&home, ring, now_secs)?;
-            print_line(format_args!("New key in {ring}: {id}"))?;
+            report_line(format_args!("New key in {ring}: {id}"))?;
         }
         Keys::Drop { ring, id, force } => {
             let peers = match ring {
@@ -35,7 +35,7 @@ pub(crate) fn run(
                 _ => Vec::new(),
             };
             drop_key(&home, ring, id, &peers, force, now_secs)?;
-            print_line(format_args!("Dropped from {ring}: {id}"))?;
+            report_line(format_args!("Dropped from {ring}: {id}"))?;
         }
     }
     Ok(Verdict::Done)

@@ -1,4 +1,4 @@
-//! The log: one line each on stderr, `[2025-03-19 19:38:50,608][INFO][module,line]: text`, in UTC.
+//! The log: one line each on stderr, `[2025-03-19 19:38:50,608Z][INFO][module,line]: text`, in UTC.
 //!
 //! `main` starts the log and flushes it at the end. This file decides which lines are shown.
 //! Logging never waits for the reader of stderr.
@@ -42,9 +42,18 @@ const UNBOUNDED: [(&str, LevelFilter); 2] =
 /// The client of NATS, which logs an error before it returns it. ipc-inbox-jetstream says it once.
 const TWICE: (&str, LevelFilter) = ("async_nats", LevelFilter::Off);
 
+/// The form of the error that ends a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastLine {
+    /// That of the log, which says when a server ended.
+    InTheLog,
+    /// `error: text`, as of wrong usage.
+    Plain,
+}
+
 /// Starts the log at `level`, else as `$RUST_LOG` says, else at level info. The line that ends a
 /// command is always shown.
-pub(crate) fn start(level: Option<LogLevel>) {
+pub(crate) fn start(level: Option<LogLevel>, last: LastLine) {
     let mut builder = Builder::new();
     match (level, std::env::var("RUST_LOG")) {
         (None, Ok(filters)) if !filters.is_empty() => {
@@ -70,7 +79,7 @@ pub(crate) fn start(level: Option<LogLevel>) {
     start_writing();
     builder
         .target(Target::Pipe(Box::new(Queued)))
-        .format(|out, record| writeln!(out, "{}", line(record, since_1970())))
+        .format(move |out, record| writeln!(out, "{}", shown(record, last, since_1970())))
         .init();
 }
 
@@ -147,6 +156,13 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+fn shown(record: &Record<'_>, last: LastLine, since_1970: Duration) -> String {
+    if last == LastLine::Plain && record.target() == error::TARGET {
+        return format!("error: {}", printable(&record.args().to_string()));
+    }
+    line(record, since_1970)
+}
+
 fn line(record: &Record<'_>, since_1970: Duration) -> String {
     let level = match record.level() {
         Level::Error => "ERROR",
@@ -167,11 +183,11 @@ fn line(record: &Record<'_>, since_1970: Duration) -> String {
     )
 }
 
-/// `2025-03-19 19:38:50,608`, in the form of the Python tool. After the year 9999 it is
+/// `2025-03-19 19:38:50,608Z`, the form of the Python tool with the zone. After the year 9999 it is
 /// `second 253402300800,608 since 1970`.
 fn time(since_1970: Duration) -> String {
     let time = format!("{:.3}", Timestamp::since_unix_epoch(since_1970));
-    time.trim_end_matches('Z').replace('T', " ").replace('.', ",")
+    time.replace('T', " ").replace('.', ",")
 }
 
 #[cfg(test)]
@@ -181,12 +197,12 @@ mod tests {
     #[test]
     fn a_time_that_no_calendar_knows_is_told_in_seconds() {
         let last = Duration::from_secs(253_402_300_799);
-        assert_eq!(time(last), "9999-12-31 23:59:59,000");
+        assert_eq!(time(last), "9999-12-31 23:59:59,000Z");
         assert_eq!(time(last + Duration::from_millis(1_608)), "second 253402300800,608 since 1970");
         assert!(time(Duration::MAX).starts_with("second "));
     }
 
-    fn shown(level: Level, module: Option<&str>, text: &str) -> String {
+    fn told(level: Level, module: Option<&str>, text: &str) -> String {
         let now = Duration::from_nanos(1_742_413_130_608_999_999);
         line(
             &Record::builder()
@@ -203,22 +219,35 @@ mod tests {
     #[test]
     fn a_line_has_time_level_module_and_line_number() {
         assert_eq!(
-            shown(Level::Info, Some("ipc_server::server"), "Starting"),
-            "[2025-03-19 19:38:50,608][INFO][server,12]: Starting"
+            told(Level::Info, Some("ipc_server::server"), "Starting"),
+            "[2025-03-19 19:38:50,608Z][INFO][server,12]: Starting"
         );
+    }
+
+    #[test]
+    fn the_error_that_ends_a_command_has_no_time_and_place_unless_it_is_in_a_servers_log() {
+        let shown = |target: &str, last| {
+            let mut record = Record::builder();
+            record.level(Level::Error).target(target).module_path(Some(target)).line(Some(12));
+            super::shown(&record.args(format_args!("no\nway")).build(), last, Duration::ZERO)
+        };
+        assert_eq!(shown(error::TARGET, LastLine::Plain), "error: no\\nway");
+        let logged = "[1970-01-01 00:00:00,000Z][ERROR][";
+        assert!(shown(error::TARGET, LastLine::InTheLog).starts_with(logged));
+        assert!(shown("web_ipc::send", LastLine::Plain).starts_with(logged));
     }
 
     #[test]
     fn a_warning_is_called_warning_and_a_missing_module_is_the_target() {
         assert_eq!(
-            shown(Level::Warn, None, "x"),
-            "[2025-03-19 19:38:50,608][WARNING][the_target,12]: x"
+            told(Level::Warn, None, "x"),
+            "[2025-03-19 19:38:50,608Z][WARNING][the_target,12]: x"
         );
     }
 
     #[test]
     fn a_record_is_one_line_whatever_is_in_it() {
-        let shown = shown(Level::Error, Some("a"), "one\n[fake]\r\u{1b}[31m é");
+        let shown = told(Level::Error, Some("a"), "one\n[fake]\r\u{1b}[31m é");
         assert!(shown.ends_with("]: one\\n[fake]\\r\\u{1b}[31m é"), "{shown}");
     }
 
@@ -226,7 +255,7 @@ mod tests {
     fn lines_that_are_missing_are_told_as_a_line() {
         let told = missing_line(12, Duration::from_millis(1_742_413_130_608));
         let (before, after) = told.split_once("][WARNING][log,").unwrap();
-        assert_eq!(before, "[2025-03-19 19:38:50,608");
+        assert_eq!(before, "[2025-03-19 19:38:50,608Z");
         assert!(
             after.ends_with("]: 12 lines of the log are missing here: nobody read them in time\n"),
             "{told}"

@@ -1,7 +1,7 @@
 //! The `web-ipc` command: parses, calls the libraries, prints.
 //!
-//! Only this file ends the process and decides its exit status: 0 done, 1 failed or refused, 2
-//! wrong usage, 129, 130 or 143 ended early by SIGHUP, SIGINT or SIGTERM.
+//! Only this file ends the process. Its exit status is one of `status.rs`, or 129, 130 or 143 when
+//! SIGHUP, SIGINT or SIGTERM ended the command early.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod addresses;
@@ -13,11 +13,14 @@ mod doctor;
 mod enrol;
 mod error;
 mod escape;
+mod follow;
 mod home;
+mod inbox;
 mod init;
 mod input;
 mod keys;
 mod log;
+mod message_line;
 mod out;
 mod password;
 mod plural;
@@ -29,6 +32,7 @@ mod send;
 mod serve;
 mod shell;
 mod signals;
+mod status;
 mod stdio;
 mod testuser;
 mod users;
@@ -36,8 +40,9 @@ mod users;
 use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Action, Invocation};
+use args::{Action, Invocation, LogLevel};
 use error::{Failure, Verdict};
+use status::{Status, Statuses};
 
 fn main() -> ExitCode {
     report_panics();
@@ -53,27 +58,38 @@ fn command() -> ExitCode {
         Ok(invocation) => invocation,
         Err(wrong) => {
             log::put(wrong.to_string().as_bytes());
-            return ExitCode::from(2);
+            return ExitCode::from(status::WRONG_USAGE);
         }
     };
-    log::start(match &invocation.action {
+    let Invocation { home, quiet, users_db, action } = invocation;
+    let level = match &action {
         Action::Test(test) => test.log_level,
         Action::Serve(serve) => serve.log_level,
         Action::Send(send) => send.target.log_level,
         Action::Request(request) => request.target.log_level,
         _ => None,
-    });
-    let Invocation { home, users_db, action } = invocation;
+    };
+    let last_line = match &action {
+        Action::Test(_) | Action::Serve(_) => log::LastLine::InTheLog,
+        _ => log::LastLine::Plain,
+    };
+    log::start(level.or(quiet.then_some(LogLevel::Warning)), last_line);
+    if quiet {
+        out::be_quiet();
+    }
+    let statuses = Statuses::of(&action);
+    status::note(statuses);
     let users_db = users_db.as_ref().map(|url| url.as_str());
     match run(home.as_deref(), users_db, action) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
-        Ok(Verdict::Refused) => ExitCode::FAILURE,
+        Ok(Verdict::Refused) => ExitCode::from(statuses.number(Status::Failed)),
+        Ok(Verdict::Partly(status)) => ExitCode::from(statuses.number(status)),
         Ok(Verdict::Interrupted(signal)) => ExitCode::from(signal.status()),
         Err(failure) => {
             // First, so that there is room for this line in the queue of the log.
             log::flush_before_a_result();
             failure.log(home.as_deref());
-            ExitCode::FAILURE
+            ExitCode::from(statuses.number(failure.status()))
         }
     }
 }
@@ -99,11 +115,12 @@ fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Ve
         Action::Backup { out } => backup::run(home, &out),
         Action::Doctor(doctor) => doctor::run(home, &doctor),
         Action::Dead(letters) => dead::run(home, &letters),
+        Action::Inbox { follow } => inbox::run(home, follow),
     }
 }
 
-/// Makes a panic on any thread, which is a bug, end the process with status 1 and one line that can
-/// be reported, without a backtrace. Those of `--doctor`'s checks become findings instead.
+/// Makes a panic on any thread, which is a bug, end the process with one line that can be reported,
+/// without a backtrace. Those of `--doctor`'s checks become findings instead.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         if doctor::takes_panics() {
@@ -117,6 +134,42 @@ fn report_panics() {
         );
         log::put(line.as_bytes());
         log::flush_at_the_end();
-        std::process::exit(1);
+        std::process::exit(status::of_a_bug().into());
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set for the process that has the bug.
+    const BUGGY: &str = "WEB_IPC_TEST_OF_A_BUG";
+
+    #[test]
+    fn a_bug_ends_the_process_with_a_line_to_report_and_status_70_or_that_of_the_python_tool() {
+        match std::env::var(BUGGY).as_deref() {
+            Ok("new") => status::note(Statuses::Sysexits),
+            Ok(_) => status::note(Statuses::PythonTool),
+            Err(_) => {
+                for (command, status) in [("new", 70), ("old", 1)] {
+                    let mut process = Command::new(std::env::current_exe().unwrap());
+                    let this = std::thread::current().name().unwrap().to_owned();
+                    process.args(["--exact", &this, "--nocapture"]).env(BUGGY, command);
+                    let output = process.output().unwrap();
+                    let told = String::from_utf8_lossy(&output.stderr);
+                    assert_eq!(output.status.code(), Some(status), "{told}");
+                    assert!(
+                        told.contains("internal error (crates/web-ipc-cli/src/main.rs:")
+                            && told.contains("): on purpose; please report this line\n"),
+                        "{told}"
+                    );
+                }
+                return;
+            }
+        }
+        report_panics();
+        panic!("on purpose");
+    }
 }

@@ -1,11 +1,13 @@
 //! Prints results to stdout.
 //!
 //! Every command comes here with its result. If the result cannot be written, the command fails,
-//! whether the reader has gone away or the disk is full.
+//! whether the reader has gone away or the disk is full. With `--quiet`, a result that only says
+//! that all went well is not printed.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::stdio::stdout;
@@ -17,6 +19,27 @@ pub(crate) use crate::plural::counted;
 use crate::stdio::{Lines, WriteError};
 
 static LINES: Mutex<Lines> = Mutex::new(Lines::new());
+
+/// Whether nothing is said of what goes well.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Makes [`report_line`] print nothing.
+pub(crate) fn be_quiet() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether nothing is to be said of what goes well.
+pub(crate) fn is_quiet() -> bool {
+    IS_QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints a line that says that something went well, unless nothing is to be said of that.
+///
+/// # Errors
+/// As [`print_line`].
+pub(crate) fn report_line(line: fmt::Arguments<'_>) -> Result<(), Failure> {
+    if is_quiet() { Ok(()) } else { print_line(line) }
+}
 
 /// Prints one line.
 ///

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Failure;
 use crate::out::printable;
+use crate::status::Status;
 
 /// The most bytes of a line of stdin that is read as a password. It is more than any password may
 /// have.
@@ -40,7 +41,8 @@ pub(crate) fn login(
         None => Err(Failure::new(
             format!("a password for {} is required", printable(&user)),
             Some("give --password, or `--password -` for the first line of stdin".to_owned()),
-        )),
+        )
+        .with_status(Status::NotPermitted)),
     }
 }
 

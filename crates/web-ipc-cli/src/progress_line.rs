@@ -20,7 +20,7 @@ impl ProgressLine {
     pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
         let now = Instant::now();
         let is_due = self.shown_at.is_none_or(|at| now >= at + EVERY);
-        if is_due && io::stderr().is_terminal() {
+        if is_due && !crate::out::is_quiet() && io::stderr().is_terminal() {
             self.shown_at = Some(now);
             crate::log::put(format!("\r{}", text()).as_bytes());
         }

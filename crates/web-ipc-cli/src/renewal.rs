@@ -66,7 +66,7 @@ fn failure(error: &RenewError) -> Failure {
         RenewError::Send(error) => remedy_of_send(error),
         error => error.remedy(),
     };
-    Failure::of(error, remedy)
+    Failure::of(error, remedy).with_status(error)
 }
 
 /// Renews what is due in the home of a server, and keeps it renewed until the result is dropped.

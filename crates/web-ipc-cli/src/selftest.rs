@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::args::Test;
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
-use crate::out::{counted, print_line};
+use crate::out::{counted, report_line};
 use crate::password::{self, Login};
 use crate::progress_line::ProgressLine;
 use crate::signals::{self, EndSignal, EndSignals};
@@ -104,7 +104,7 @@ async fn both_ends(
     }
     received?;
     let rate = if quantity == 0 { 0.0 } else { f64::from(quantity) / elapsed_secs.max(0.001) };
-    print_line(format_args!(
+    report_line(format_args!(
         "{} sent, received and checked in {elapsed_secs:.2} s ({rate:.0}/s)",
         counted(quantity, "message")
     ))?;

@@ -1,11 +1,15 @@
-//! `web-ipc --send` and `--request`: one message given as an argument, or one a line from stdin.
+//! `web-ipc --send` and `--request`: one message given as an argument, or one a line from files or
+//! stdin.
 //!
 //! It uses the public client alone. A million lines take no more memory than a few batches: a
 //! thread reads ahead by a limited number of lines and bytes, and the results are counted, not
 //! kept.
 
+mod ids;
+
 use std::collections::VecDeque;
-use std::io::{self, BufRead, IsTerminal};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -14,21 +18,24 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use futures_util::stream;
 use ipc_base::PeerName;
-use ipc_client::{BuildError, Client, Outcome, Progress, Report, SendAllError};
+use ipc_client::{BuildError, Client, Outcome, Progress, Report, SendAllError, SendError};
 use ipc_home::{Home, HomeError, locate};
+use ipc_protocol::MessageId;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
-use crate::args::{RequestArgs, SendArgs, Target};
+use crate::args::{Input, RequestArgs, SendArgs, Target, ToSend};
 use crate::error::{Failure, Verdict, choose, remedy_of_send};
 use crate::home::{self, peer_name};
-use crate::input::{self, InputLine, OBJECT_BYTES_MAX};
-use crate::out::{counted, print_json_line, print_line};
+use crate::input::{self, InputLine, OBJECT_BYTES_MAX, Place};
+use crate::out::{counted, is_quiet, print_json_line, print_line, printable};
 use crate::password;
 use crate::progress_line::ProgressLine;
 use crate::renewal;
 use crate::signals::{self, EndSignals};
+use crate::status::Status;
+use ids::Ids;
 
 /// The most lines that are read before they are sent.
 const LINES_AHEAD: usize = 1024;
@@ -36,30 +43,70 @@ const LINES_AHEAD: usize = 1024;
 /// The most bytes of lines that are read before they are sent: two lines of the greatest length.
 const BYTES_AHEAD: usize = 2 * OBJECT_BYTES_MAX;
 
-/// Sends one message or many, and prints how many the server has accepted.
+/// Sends one message or many, and prints how many the server has accepted, or their ids.
 pub(crate) fn run(explicit_home: Option<&Path>, send: &SendArgs) -> Result<Verdict, Failure> {
     let (client, home) = client(explicit_home, &send.target, send.timeout_secs)?;
     let mut answered = false;
-    match send.message.as_deref() {
-        None if io::stdin().is_terminal() => Err(nothing_to_send("lines of JSON on stdin")),
-        None | Some("-") => {
+    match &send.what {
+        ToSend::Lines(inputs) => {
+            inputs.iter().try_for_each(check)?;
             let renewing = renewal::while_sending(&home, explicit_home);
-            let sent = lines(&client, send, &mut answered);
+            let sent = lines(&client, send, inputs, &mut answered);
             renewal::finish(renewing, answered);
             sent
         }
-        Some(message) => {
+        ToSend::Object(message) => {
             let message = input::from_argument(message, "the message")?;
+            let id = Ids::new(send.ids.clone()).of(&message, "the message")?;
+            if send.prints_ids {
+                print_line(format_args!("{id}"))?;
+            }
             let renewing = renewal::while_sending(&home, explicit_home);
             let begun = Instant::now();
-            let sent = client.blocking().send(&message).wait();
+            let sent = client.blocking().send(&message).id(id).wait();
             answered = sent.as_ref().map_or_else(renewal::has_answered, |_| true);
-            let told = sent.map_err(Failure::from).and_then(|sent| {
+            let told = sent.map_err(|error| not_sent(error, id)).and_then(|sent| {
                 let duplicates = u64::from(sent.duplicate);
-                Tally { sent: 1, duplicates, ..Tally::default() }.tell(begun)
+                let prints_ids = send.prints_ids;
+                Tally { sent: 1, duplicates, prints_ids, ..Tally::default() }.tell(begun)
             });
             renewal::finish(renewing, answered);
             told
+        }
+    }
+}
+
+/// The failure for a single message. One that may be there can be sent again under its id.
+fn not_sent(error: SendError, id: MessageId) -> Failure {
+    let outcome = error.outcome();
+    let failure = Failure::from(error);
+    match outcome {
+        Outcome::NotKnown => failure.while_doing(&format!(
+            "it is not known whether the message was sent; with --id {id} it can be sent again and is delivered once"
+        )),
+        _ => failure,
+    }
+}
+
+/// Checks that an input can be read, before anything is sent.
+fn check(input: &Input) -> Result<(), Failure> {
+    match input {
+        Input::Stdin if io::stdin().is_terminal() => Err(nothing_to_send("lines of JSON on stdin")),
+        Input::Stdin => Ok(()),
+        Input::File(path) => {
+            let unreadable = |error: &io::Error| {
+                let advice = "give files with one JSON object a line, or one object in quotes: '{\"key\": \"value\"}'";
+                Failure::new(
+                    format!("cannot read {}: {error}", printable(&path.display().to_string())),
+                    Some(advice.to_owned()),
+                )
+            };
+            let is_directory = |file: File| file.metadata().map(|metadata| metadata.is_dir());
+            match File::open(path).and_then(is_directory) {
+                Ok(true) => Err(unreadable(&io::ErrorKind::IsADirectory.into())),
+                Ok(false) => Ok(()),
+                Err(error) => Err(unreadable(&error)),
+            }
         }
     }
 }
@@ -141,7 +188,7 @@ fn not_built(error: &BuildError, home: &Home) -> Failure {
         (Some(choice), Some(remedy)) => Some(choice.or(remedy)),
         (choice, remedy) => choice.or(remedy),
     };
-    Failure::of(error, remedy)
+    Failure::of(error, remedy).with_status(error)
 }
 
 /// The names of the pairs in a home, sorted. Empty if the home cannot be listed: this is only for a
@@ -159,22 +206,34 @@ fn pairs_in(home: &Path) -> Vec<String> {
     names
 }
 
-/// Sends the lines of stdin, until the end or the first line that is not an object. Sets `answered`
-/// if the server can be asked for more at the end.
-fn lines(client: &Client, send: &SendArgs, answered: &mut bool) -> Result<Verdict, Failure> {
+/// Sends the lines of the inputs, until the end or the first line that is not an object. Sets
+/// `answered` if the server can be asked for more at the end.
+fn lines(
+    client: &Client,
+    send: &SendArgs,
+    inputs: &[Input],
+    answered: &mut bool,
+) -> Result<Verdict, Failure> {
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     let begun = Instant::now();
-    let tally = Arc::new(Mutex::new(Tally::default()));
+    let prints_ids = send.prints_ids;
+    let tally = Arc::new(Mutex::new(Tally { prints_ids, ..Tally::default() }));
     let (lines, mut arriving) = mpsc::channel(LINES_AHEAD);
     let reader = thread::spawn({
-        let (tally, keep_going) = (Arc::clone(&tally), send.keep_going);
-        let ahead = Ahead {
-            lines,
-            bytes: Arc::new(Semaphore::new(BYTES_AHEAD)),
-            runtime: runtime.handle().clone(),
+        let mut reader = Reader {
+            ahead: Ahead {
+                lines,
+                bytes: Arc::new(Semaphore::new(BYTES_AHEAD)),
+                runtime: runtime.handle().clone(),
+            },
+            tally: Arc::clone(&tally),
+            keep_going: send.keep_going,
+            ids: Ids::new(send.ids.clone()),
+            prints_ids,
         };
-        move || read(&ahead, &tally, keep_going)
+        let inputs = inputs.to_owned();
+        move || reader.read_all(&inputs)
     });
     // Dropping the permit of a line that is taken makes room for another.
     let messages = stream::poll_fn(move |context| {
@@ -183,6 +242,7 @@ fn lines(client: &Client, send: &SendArgs, answered: &mut bool) -> Result<Verdic
     let sending = client
         .send_all_stream(messages)
         .batch_messages(usize::from(send.batch))
+        .ids(|_| lock(&tally).ids.pop_front())
         .on_progress(|answered| lock(&tally).note(answered));
     let result = runtime.block_on(async {
         let mut signals = EndSignals::watch().map_err(unready)?;
@@ -209,14 +269,19 @@ fn lines(client: &Client, send: &SendArgs, answered: &mut bool) -> Result<Verdic
         Either::Right(Ok(Report { .. })) => *answered = true,
     }
     // All that was read was sent. The reader returns why it ended early, if it did.
-    match reader.join().map_err(|_| Failure::new("the reader of stdin ended early", None))? {
+    match reader.join().map_err(|_| Failure::new("the reader of the lines ended early", None))? {
         Ok(()) => {
             if tally.is_empty() {
                 let behind = match send.target.password.as_ref().map(|given| given.as_str()) {
                     Some("-") => " behind the password",
                     _ => "",
                 };
-                log::warn!("nothing was sent: stdin has no message{behind}");
+                let empty = match inputs {
+                    [Input::Stdin] => "stdin has no message",
+                    [_] => "the file has no message",
+                    _ => "no file has a message",
+                };
+                log::warn!("nothing was sent: {empty}{behind}");
             }
             tally.tell(begun)
         }
@@ -249,38 +314,82 @@ impl Ahead {
     }
 }
 
-/// Reads lines until the end of stdin, a bad line, or the end of the sending.
-fn read(ahead: &Ahead, tally: &Mutex<Tally>, keep_going: bool) -> Result<(), Failure> {
-    let mut stdin = io::stdin().lock();
-    let cannot_read = |error| Failure::of(&error, None).while_doing("cannot read stdin");
-    let mut line = Vec::new();
-    for number in 1_u64.. {
-        let message = match input::next_line(&mut stdin, &mut line).map_err(cannot_read)? {
-            InputLine::End => break,
-            InputLine::Whole => input::from_line(&line, number),
-            InputLine::TooLong => {
-                if keep_going {
-                    stdin.skip_until(b'\n').map_err(cannot_read)?;
+/// Reads the lines of inputs, and gives each message its id.
+struct Reader {
+    ahead: Ahead,
+    tally: Arc<Mutex<Tally>>,
+    keep_going: bool,
+    ids: Ids,
+    prints_ids: bool,
+}
+
+impl Reader {
+    /// Reads until the end of the last input, a bad line, or the end of the sending.
+    fn read_all(&mut self, inputs: &[Input]) -> Result<(), Failure> {
+        for input in inputs {
+            let goes_on = match input {
+                Input::Stdin => self.read(io::stdin().lock(), None)?,
+                Input::File(path) => {
+                    let shown = printable(&path.display().to_string());
+                    let file = File::open(path).map_err(|error| {
+                        Failure::of(&error, None).while_doing(&format!("cannot read {shown}"))
+                    })?;
+                    self.read(BufReader::new(file), Some(shown.into()))?
                 }
-                Err(input::line_too_long(number))
+            };
+            if !goes_on {
+                break;
             }
-        };
-        match message {
-            Ok(None) => (),
-            Ok(Some(message)) => {
-                lock(tally).numbers.push_back(number);
-                if !ahead.put(message) {
-                    break;
-                }
-            }
-            Err(bad_line) if keep_going => {
-                log::error!("{bad_line}");
-                lock(tally).bad_lines += 1;
-            }
-            Err(bad_line) => return Err(bad_line),
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Reads the lines of an input. Returns `false` if the sending has ended.
+    fn read(&mut self, mut input: impl BufRead, file: Option<Arc<str>>) -> Result<bool, Failure> {
+        let cannot_read = |error| {
+            let attempt = format!("cannot read {}", file.as_deref().unwrap_or("stdin"));
+            Failure::of(&error, None).while_doing(&attempt)
+        };
+        let mut line = Vec::new();
+        for number in 1_u64.. {
+            let place = Place::new(file.clone(), number);
+            let message = match input::next_line(&mut input, &mut line).map_err(cannot_read)? {
+                InputLine::End => break,
+                InputLine::Whole => input::from_line(&line, &place),
+                InputLine::TooLong => {
+                    if self.keep_going {
+                        input.skip_until(b'\n').map_err(cannot_read)?;
+                    }
+                    Err(input::line_too_long(&place))
+                }
+            };
+            let message = message.and_then(|message| {
+                let Some(message) = message else { return Ok(None) };
+                Ok(Some((self.ids.of(&message, &place.to_string())?, message)))
+            });
+            match message {
+                Ok(None) => (),
+                Ok(Some((id, message))) => {
+                    if self.prints_ids {
+                        print_line(format_args!("{id}"))?;
+                    }
+                    let mut tally = lock(&self.tally);
+                    tally.places.push_back(place);
+                    tally.ids.push_back(id);
+                    drop(tally);
+                    if !self.ahead.put(message) {
+                        return Ok(false);
+                    }
+                }
+                Err(bad_line) if self.keep_going && bad_line.status() == Status::BadData => {
+                    log::error!("{bad_line}");
+                    lock(&self.tally).bad_lines += 1;
+                }
+                Err(bad_line) => return Err(bad_line),
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The results so far.
@@ -290,8 +399,14 @@ struct Tally {
     duplicates: u64,
     refused: u64,
     bad_lines: u64,
-    /// The line numbers of the messages that have no result yet, in order.
-    numbers: VecDeque<u64>,
+    /// Whether a message that was refused may be in the inbox, or may be accepted later.
+    may_be_there: bool,
+    /// The lines of the messages that have no result yet, in order.
+    places: VecDeque<Place>,
+    /// The ids of the messages that the client has not taken yet, in order.
+    ids: VecDeque<MessageId>,
+    /// Whether the ids are printed, and so no summary.
+    prints_ids: bool,
     progress: ProgressLine,
 }
 
@@ -299,12 +414,13 @@ impl Tally {
     fn note(&mut self, answered: &Progress<'_>) {
         let mut refusals = answered.refusals.iter().peekable();
         for index in answered.first..answered.end {
-            let number = self.numbers.pop_front().unwrap_or(index + 1);
+            let place = self.places.pop_front().unwrap_or_else(|| Place::new(None, index + 1));
             match refusals.next_if(|refusal| refusal.index == index) {
                 None => self.sent += 1,
                 Some(refusal) => {
                     self.refused += 1;
-                    log::error!("line {number} was refused: {}", refusal.error);
+                    log::error!("{place} was refused: {}", refusal.error);
+                    self.may_be_there |= Status::from(&refusal.error) == Status::TryLater;
                 }
             }
         }
@@ -320,7 +436,11 @@ impl Tally {
         }
     }
 
+    /// Prints the counts, unless the ids were printed instead.
     fn print(&self, begun: Instant) -> Result<(), Failure> {
+        if self.prints_ids {
+            return Ok(());
+        }
         let elapsed_secs = begun.elapsed().as_secs_f64();
         let rate = self.sent as f64 / elapsed_secs.max(0.001);
         let bad = match self.bad_lines {
@@ -342,25 +462,35 @@ impl Tally {
     fn ended_early(&self, error: &SendAllError) -> Failure {
         let on_their_way =
             usize::try_from(error.until.saturating_sub(error.from)).unwrap_or(usize::MAX);
-        let first = self.numbers.front().copied().unwrap_or(error.from + 1);
-        let last = self.numbers.iter().take(on_their_way).next_back().copied().unwrap_or(first);
-        let attempt = match (error.outcome(), first == last) {
+        let first = self.places.front().cloned();
+        let first = first.unwrap_or_else(|| Place::new(None, error.from + 1));
+        let last = self.places.iter().take(on_their_way).next_back().unwrap_or(&first);
+        let attempt = match (error.outcome(), first == *last) {
             (Outcome::NotKnown, true) => {
-                format!("it is not known whether line {first} was sent, and none after it was")
+                format!("it is not known whether {first} was sent, and none after it was")
             }
             (Outcome::NotKnown, false) => {
                 format!(
-                    "it is not known whether lines {first} to {last} were sent, and none after them was"
+                    "it is not known whether {} were sent, and none after them was",
+                    first.to(last)
                 )
             }
-            _ => format!("line {first} and all after it were not sent"),
+            _ => format!("{first} and all after it were not sent"),
         };
-        Failure::of(&*error.source, remedy_of_send(&error.source)).while_doing(&attempt)
+        Failure::of(&*error.source, remedy_of_send(&error.source))
+            .with_status(&*error.source)
+            .while_doing(&attempt)
     }
 
     fn tell(&self, begun: Instant) -> Result<Verdict, Failure> {
-        self.print(begun)?;
-        Ok(if self.refused + self.bad_lines == 0 { Verdict::Done } else { Verdict::Refused })
+        if self.refused + self.bad_lines > 0 || !is_quiet() {
+            self.print(begun)?;
+        }
+        Ok(match self.refused + self.bad_lines {
+            0 => Verdict::Done,
+            _ if self.may_be_there => Verdict::Partly(Status::TryLater),
+            _ => Verdict::Partly(Status::BadData),
+        })
     }
 }
 

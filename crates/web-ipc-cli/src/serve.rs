@@ -8,6 +8,7 @@
 mod command;
 mod ending;
 mod jobs;
+mod limits;
 mod lines;
 mod monitoring;
 
@@ -25,6 +26,7 @@ use crate::home::{self, peer_name};
 use crate::renewal;
 use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Drain, Serving};
+use limits::Limits;
 
 /// The visibility timeout of a message whose line is being printed. It is a year, since the reader
 /// may be slow. After the end of this process, the inbox delivers such messages again at once.
@@ -113,11 +115,13 @@ pub(crate) fn run(
             drain: Drain::new(Duration::from_secs(u64::from(serve.drain_secs))),
             stop_within,
         };
+        let wait = serve.timeout_secs.map(|secs| Duration::from_secs(u64::from(secs)));
+        let limits = Limits::new(serve.count.map(u64::from), wait);
         let result = match &serve.exec {
-            None => lines::print_all(serving).await,
+            None => lines::print_all(serving, limits, serve.body_only).await,
             Some(command) => {
                 let job = jobs::Job::new(command, home.root(), tries, serving.is_durable);
-                jobs::run_all(serving, job, serve.jobs).await
+                jobs::run_all(serving, job, serve.jobs, limits).await
             }
         };
         // It shows how the stop goes on, to its end.

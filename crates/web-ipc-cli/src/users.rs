@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::args::{self, AccountChange};
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, print_line, printable};
+use crate::out::{counted, print_line, printable, report_line};
 use crate::password::{self, Prompt};
 use crate::remedy::enrolment_arguments;
 use crate::shell::{command, shell_quoted};
@@ -124,7 +124,7 @@ fn copy_to(
         }
         copied => copied?,
     };
-    print_line(format_args!(
+    report_line(format_args!(
         "Copied: {} added, {} overwritten, {} there already",
         counted(copied.added, "user"),
         copied.overwritten,
@@ -160,7 +160,7 @@ fn change_account(
     };
     match changed {
         Ok(()) => {
-            print_line(format_args!("User {} {what}", printable(user)))?;
+            report_line(format_args!("User {} {what}", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
@@ -218,7 +218,7 @@ fn change(
 ) -> Result<Verdict, Failure> {
     match users.change_password(user, password) {
         Ok(()) => {
-            print_line(format_args!("Password of user {} changed", printable(user)))?;
+            report_line(format_args!("Password of user {} changed", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
@@ -251,7 +251,7 @@ fn warn_of_enrolled(home: &Home, user: &str, explicit_home: Option<&Path>) {
 
 fn verify(users: &ipc_setup::Users, user: &str, password: &str) -> Result<Verdict, Failure> {
     if users.verify(user, password)? {
-        print_line(format_args!("Credentials verified"))?;
+        report_line(format_args!("Credentials verified"))?;
         Ok(Verdict::Done)
     } else {
         log::error!(target: crate::error::TARGET, "Invalid credentials");
@@ -262,7 +262,7 @@ fn verify(users: &ipc_setup::Users, user: &str, password: &str) -> Result<Verdic
 fn delete(users: &ipc_setup::Users, user: &str) -> Result<Verdict, Failure> {
     match users.delete(user) {
         Ok(()) => {
-            print_line(format_args!("User {} deleted", printable(user)))?;
+            report_line(format_args!("User {} deleted", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),

@@ -41,8 +41,11 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
         .says("1 sent, ");
     let rest = r#"tail -n +2 lines | "$@""#;
     let refused = send_lines(&sandbox, rest, &["--port", &port, "--batch", "1", "--timeout", "3"]);
-    let refused =
-        refused.finish().ended_with(1).says("503 (unavailable)").says("look into the server's log");
+    let refused = refused
+        .finish()
+        .ended_with(75)
+        .says("503 (unavailable)")
+        .says("look into the server's log");
     let stored = refused
         .stdout
         .split_once(" sent, 0 duplicates, ")
@@ -108,7 +111,7 @@ pub(super) fn nobody_reads(built: &Built) -> Outcome {
         "--timeout",
         "1",
     ];
-    sandbox.run(&alone).ended_with(1).says("inbox_full");
+    sandbox.run(&alone).ended_with(75).says("inbox_full");
     let heads = wire.answers();
     let refusal = heads
         .split("HTTP/1.1 ")

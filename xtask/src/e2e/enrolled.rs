@@ -37,7 +37,7 @@ impl Enrolled {
         // What travelled is of no use any more: to nobody who copied it on the way.
         let mut again = sandbox.command(&["--enrol", "--accept", &out]);
         again.env("WEB_IPC_CODE", code).env("WEB_IPC_HOME", sandbox.folder().join("thief"));
-        expect::finish(again).failed_in_one_sentence().says("accepted before");
+        expect::finish(again).ended_in_one_sentence(77).says("accepted before");
         fs::remove_dir_all(sandbox.folder().join("thief"))
             .unwrap_or_else(|error| panic!("{error}"));
         enrolled

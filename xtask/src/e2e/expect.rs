@@ -41,9 +41,16 @@ impl Finished {
     /// do.
     #[track_caller]
     pub(super) fn failed_in_one_sentence(self) -> Self {
-        let checked = self.ended_with(1);
-        let lines = checked.stderr.lines().filter(|line| line.contains("][ERROR][")).count();
-        assert!(lines == 1, "expected one line at ERROR, got {lines}:\n{}", checked.report());
+        self.ended_in_one_sentence(1)
+    }
+
+    /// The same with another status than 1.
+    #[track_caller]
+    pub(super) fn ended_in_one_sentence(self, status: i32) -> Self {
+        let checked = self.ended_with(status);
+        let is_error = |line: &&str| line.contains("][ERROR][") || line.starts_with("error: ");
+        let lines = checked.stderr.lines().filter(is_error).count();
+        assert!(lines == 1, "expected one error, got {lines}:\n{}", checked.report());
         assert!(checked.stdout.is_empty(), "expected nothing on stdout:\n{}", checked.report());
         checked
     }

@@ -33,7 +33,7 @@ const SHA_256_SHAPE: &str = "hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh
 
 /// Shapes of fixed length: `9` is a digit, `h` a hexadecimal digit, anything else itself.
 const SHAPES: &[(&str, &str)] = &[
-    ("[9999-99-99 99:99:99,999]", "[TIME]"),
+    ("[9999-99-99 99:99:99,999Z]", "[TIME]"),
     ("hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh", "UUID"),
     (SHA_256_SHAPE, "SHA256"),
     ("hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh", "SERIAL"),
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn what_differs_from_run_to_run_is_replaced() {
         for (line, expected) in [
-            ("[2025-03-19 19:38:50,608][INFO][server,123]: up", "[TIME][INFO][WHERE]: up"),
+            ("[2025-03-19 19:38:50,608Z][INFO][server,123]: up", "[TIME][INFO][WHERE]: up"),
             ("Starting web server localhost:3000", "Starting web server localhost:PORT"),
             (
                 "127.0.0.1:40832 \"POST /client/auth\" 200",
@@ -291,7 +291,7 @@ mod tests {
         let log = |words: &[&str]| {
             words
                 .iter()
-                .map(|word| format!("[2025-03-19 19:38:50,608][INFO][a,1]: {word}\n"))
+                .map(|word| format!("[2025-03-19 19:38:50,608Z][INFO][a,1]: {word}\n"))
                 .collect::<String>()
         };
         assert!(compare(&log(&["a", "b", "c"]), &log(&["b", "a", "c"])).is_ok());

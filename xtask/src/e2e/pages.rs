@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn the_code_of_a_bundle_is_kept_for_the_command_that_asks_for_it() {
-        let output = "[2026-11-23 02:33:43,120][INFO][enrol,76]: y\nCode: 7K3QF-0T9XW\n";
+        let output = "[2026-11-23 02:33:43,120Z][INFO][enrol,76]: y\nCode: 7K3QF-0T9XW\n";
         assert_eq!(shown_code(output).as_deref(), Some("7K3QF-0T9XW"));
         assert_eq!(shown_code("Made a client's home: /x\n"), None);
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ipc_client::{Outcome, ProblemCode, REFUSALS_KEPT_MAX, Report, SendError};
+use ipc_client::{MessageId, Outcome, ProblemCode, REFUSALS_KEPT_MAX, Report, SendError};
 use serde_json::{Value, json};
 
 use crate::fake::{
@@ -59,6 +59,25 @@ fn a_thousand_messages_go_out_in_batches_in_order_each_under_an_id_of_its_own() 
     assert_eq!(ids.len(), 1200);
     assert_eq!(batches[0].to, BATCH);
     assert_eq!(fake.open_max(), 1, "a later batch must not overtake an earlier one");
+}
+
+#[test]
+fn messages_go_out_under_the_ids_that_the_caller_gives_and_others_under_new_ones() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let given = |index: u64| MessageId::from_bytes([u8::try_from(index).unwrap(); 16]);
+    let messages = (0..6).map(|n| if n == 2 { json!([n]) } else { json!({ "n": n }) });
+    let sending = place.client(&fake).send_all(messages).batch_messages(3);
+    let report = sending.ids(|index| (index != 4).then(|| given(index))).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (5, 1));
+    let batches = fake.admitted(BATCH);
+    let ids: Vec<_> =
+        batches.iter().flat_map(|seen| seen.entries.iter().map(|(id, _)| id.to_string())).collect();
+    let expected = [0, 1, 3, 4, 5].map(|index| given(index).to_string());
+    assert_eq!(ids.len(), 5);
+    for (at, (id, expected)) in ids.iter().zip(expected).enumerate() {
+        assert_eq!(*id == expected, at != 3, "{ids:?}");
+    }
 }
 
 #[test]

@@ -23,4 +23,4 @@ mod user_ids;
 mod writer;
 
 pub use options::{DurableOptions, OpenError, remedy_of_file};
-pub use reader::{InboxReader, check_integrity, copy};
+pub use reader::{InboxReader, WaitingMessage, check_integrity, copy};

@@ -1,5 +1,5 @@
-//! Reads the file of a durable inbox while a server has it open: lists its dead letters, and copies
-//! it.
+//! Reads the file of a durable inbox while a server has it open: lists its messages and its dead
+//! letters, and copies it.
 //!
 //! The command line uses this beside a running server. Nothing here writes to the inbox.
 
@@ -9,11 +9,25 @@ use ipc_sqlite::{Database, DatabaseError, Options};
 
 use super::{dead_letter_rows, statements};
 use crate::dead_letter::{DeadLetter, DeadLetterId};
+use crate::message::Message;
 
 /// The file of a durable inbox, opened for reading only. A server may have the file open.
 #[derive(Debug)]
 pub struct InboxReader {
     database: Database,
+}
+
+/// A message in the file of a durable inbox that is neither acknowledged nor a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitingMessage {
+    /// Its number in the file. Messages that were accepted later have greater ones.
+    pub number: u64,
+    /// The message.
+    pub message: Message,
+    /// How often the server has taken it from the file. If it is not 0, the application may have
+    /// it in hand.
+    pub deliveries: u32,
 }
 
 impl InboxReader {
@@ -40,6 +54,36 @@ impl InboxReader {
         let failed = |error| self.database.error(error);
         let mut reader = self.database.readers().acquire().await.map_err(failed)?;
         dead_letter_rows::read(&mut reader, after, count_max).await.map_err(failed)
+    }
+
+    /// The messages that are neither acknowledged nor dead letters, with numbers greater than
+    /// `after` (`None`: all), oldest first, no more than `count_max`, as they are at this moment.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn waiting(
+        &self,
+        after: Option<u64>,
+        count_max: usize,
+    ) -> Result<Vec<WaitingMessage>, DatabaseError> {
+        let failed = |error| self.database.error(error);
+        let mut reader = self.database.readers().acquire().await.map_err(failed)?;
+        let rows = dead_letter_rows::read_waiting(&mut reader, after, count_max).await;
+        let waiting =
+            |(number, message, deliveries)| WaitingMessage { number, message, deliveries };
+        Ok(rows.map_err(failed)?.into_iter().map(waiting).collect())
+    }
+
+    /// The greatest number of a message that is neither acknowledged nor a dead letter. A server
+    /// that opens the file goes on from the greatest number that is there, so numbers may come
+    /// again.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn newest(&self) -> Result<Option<u64>, DatabaseError> {
+        let failed = |error| self.database.error(error);
+        let mut reader = self.database.readers().acquire().await.map_err(failed)?;
+        dead_letter_rows::newest(&mut reader).await.map_err(failed)
     }
 
     /// How many messages the file has at this moment: waiting, leased, and dead.

@@ -209,6 +209,30 @@ async fn a_rejection_is_in_the_file_with_its_reason_as_soon_as_it_is_answered() 
 }
 
 #[tokio::test]
+async fn messages_that_wait_are_read_beside_the_inbox_that_has_them_and_dead_ones_are_not() {
+    let file = File::new();
+    let inbox = file.open().await;
+    for number in 1..=4 {
+        inbox.put(message(number, &format!("{{\"n\":{number}}}")), NO_WAIT).await.unwrap();
+    }
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    inbox.recv().await.unwrap().reject("bad").await.unwrap();
+    let in_hand = inbox.recv().await.unwrap();
+    let reader = InboxReader::open(file.path()).await.unwrap();
+    let waiting = reader.waiting(None, 9).await.unwrap();
+    let bodies: Vec<_> = waiting.iter().map(|one| (&*one.message.body, one.message.id)).collect();
+    assert_eq!(bodies, [("{\"n\":3}", id(3)), ("{\"n\":4}", id(4))]);
+    assert_eq!(waiting[0].deliveries, 1, "the application has it in hand");
+    assert!(waiting[0].number < waiting[1].number);
+    assert_eq!(reader.waiting(None, 1).await.unwrap(), waiting[..1]);
+    assert_eq!(reader.waiting(Some(waiting[0].number), 9).await.unwrap(), waiting[1..]);
+    assert!(reader.waiting(Some(u64::MAX), 9).await.unwrap().is_empty());
+    assert_eq!(reader.newest().await.unwrap(), Some(waiting[1].number));
+    in_hand.ack().await.unwrap();
+    assert_eq!(reader.waiting(None, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_rejection_that_cannot_be_stored_is_told() {
     let file = File::new();
     let inbox = file.open().await;

@@ -8,11 +8,14 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
+use ipc_protocol::MessageId;
 use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType};
 
 use super::invocation::LogLevel;
-use super::values::{letter, listener, number_between, place, shell_command, whole_number};
+use super::values::{
+    letter, listener, number_between, place, positive, shell_command, whole_number,
+};
 
 /// The longest timeout of a client, in seconds.
 const DEADLINE_SECS_MAX: u16 = ipc_protocol::DEADLINE_SECS_MAX as u16;
@@ -25,10 +28,15 @@ pub(super) fn command() -> Command {
         .about("Delivers JSON messages between processes over HTTPS with mutual TLS: encrypted, authenticated, exactly once into the inbox")
         .after_help(
             "Write a command as a subcommand or as a flag, in full or abbreviated: users --list, --users --list, -u -l. \
-             First steps: web-ipc --test --run --qty 3",
+             First steps: web-ipc --test --run --qty 3\n\n\
+             Exit status: 0 done, 1 failed or refused, 2 wrong usage, 129, 130 or 143 ended early by a signal. Of init, certs, \
+             users and test no other; of the others also:\n\
+             \x20 65  the data is refused, and will be again\n\
+             \x20 69  the server cannot be reached\n\
+             \x20 70  a bug of web-ipc\n\
+             \x20 75  it is not known what became of a message, or the same may succeed later\n\
+             \x20 77  a user, password, key or certificate is missing or refused",
         )
-        .infer_long_args(true)
-        .infer_subcommands(true)
         .args_override_self(true)
         .arg(
             Arg::new("home")
@@ -38,6 +46,13 @@ pub(super) fn command() -> Command {
                 .global(true)
                 .help("The home: the directory with keys, certificates and users [default: $WEB_IPC_HOME, else web-ipc in the user's data directory]"),
         )
+        .arg(
+            Arg::new("quiet")
+                .long("quiet")
+                .action(ArgAction::SetTrue)
+                .global(true)
+                .help("Say nothing of what goes well: only warnings, errors, and what was asked for, such as a list or a reply"),
+        )
         .subcommand(init_command())
         .subcommand(certs_command())
         .subcommand(users_command())
@@ -46,6 +61,7 @@ pub(super) fn command() -> Command {
         .subcommand(send_command())
         .subcommand(request_command())
         .subcommand(dead_command())
+        .subcommand(inbox_command())
         .subcommand(backup_command())
         .subcommand(keys_command())
         .subcommand(enrol_command())
@@ -63,7 +79,6 @@ fn subcommand(
         .short_flag(short)
         .long_flag(name)
         .about(about)
-        .infer_long_args(true)
         .args_override_self(true)
 }
 
@@ -112,9 +127,7 @@ fn certs_command() -> Command {
             "NAME",
             "The DNS names and IP addresses that clients verify (subjectAltName) [default: the peer's name]",
         )
-        .num_args(1..)
-        // These were abbreviations of it before `--all`.
-        .aliases(["a", "al"]),
+        .num_args(1..),
     )
     .arg(flag("force", 'F', "Replace the pair of that name; servers and clients that are running take the new one"))
     .arg(
@@ -123,8 +136,6 @@ fn certs_command() -> Command {
             .value_name("N")
             .allow_negative_numbers(true)
             .value_parser(whole_number::<u32>)
-            // This was an abbreviation of it before `--due` and `--dropOldCa`.
-            .alias("d")
             .help("Days until the certificate expires [default: 365]"),
     )
     .arg(
@@ -176,19 +187,10 @@ fn users_command() -> Command {
         "Add, list, check, change, disable, bind and delete users",
     )
     .arg(flag("add", 'a', "Add a user"))
-    .arg(
-        flag("delete", 'd', "Delete a user; the user's sessions end within a second")
-            // What meant --delete before there was --disable.
-            .alias("d"),
-    )
-    // What meant --list before there was --long.
-    .arg(flag("list", 'l', "List the users in the order in which they were added").alias("l"))
+    .arg(flag("delete", 'd', "Delete a user; the user's sessions end within a second"))
+    .arg(flag("list", 'l', "List the users in the order in which they were added"))
     .arg(flag("testCredentials", 't', "Check a user's password"))
-    .arg(
-        flag("change", 'c', "Change a user's password; the user's sessions end within a second")
-            // What meant --change before there was --cert.
-            .alias("c"),
-    )
+    .arg(flag("change", 'c', "Change a user's password; the user's sessions end within a second"))
     .arg(flag("long", 'L', "With --list: also when each user was added and last logged in, failed logins since, whether the user is disabled, the bound certificate"))
     .arg(flag("disable", 'x', "Disable a user: logins are refused, and the user's sessions end within a second"))
     .arg(flag("enable", 'e', "Let a disabled user log in again"))
@@ -201,7 +203,7 @@ fn users_command() -> Command {
     )
     .arg(flag("force", 'F', "With --copyTo: overwrite users who are there already and differ"))
     .arg(users_db())
-    .arg(option("user", 'u', "NAME", "The name of the user").aliases(["u", "us", "use"]))
+    .arg(option("user", 'u', "NAME", "The name of the user"))
     .arg(option(
         "password",
         'p',
@@ -229,9 +231,7 @@ fn test_command() -> Command {
             'u',
             "NAME",
             "The user to log in as [default: ipc-admin, or a temporary user if ipc-admin was deleted]",
-        )
-        // What meant --user before there was --usersDb.
-        .aliases(["u", "us", "use"]))
+        ))
         .arg(login_password())
 }
 
@@ -281,7 +281,7 @@ fn serve_command() -> Command {
                 .value_parser(inbox_kind(&["memory", "durable"]))
                 .default_value("memory"),
         )
-        .arg(option("exec", 'x', "COMMAND", "Run this shell command for each message. The body is on its stdin; WEB_IPC_USER, WEB_IPC_PEER, WEB_IPC_ID, WEB_IPC_REDELIVERED and WEB_IPC_HOME are in its environment; its stdout is the reply to a request. Exit status 0 acknowledges the message, 65 makes it a dead letter, 75 puts it back for 10 s, any other leaves it in the durable inbox for another try").value_parser(shell_command))
+        .arg(option("exec", 'x', "COMMAND", "Run this shell command for each message. The body is on its stdin; WEB_IPC_USER, WEB_IPC_PEER, WEB_IPC_ID, WEB_IPC_TRY, WEB_IPC_REDELIVERED, WEB_IPC_REQUEST and WEB_IPC_HOME are in its environment; its stdout is the reply to a request. Exit status 0 acknowledges the message, 65 makes it a dead letter, 75 puts it back for 10 s, any other leaves it in the durable inbox for another try").value_parser(shell_command))
         .arg(
             option("jobs", 'j', "N", "Run up to N commands at once [default: 1]")
                 .allow_negative_numbers(true)
@@ -323,14 +323,57 @@ fn serve_command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users"),
         )
+        .arg(
+            Arg::new("count")
+                .long("count")
+                .value_name("N")
+                .allow_negative_numbers(true)
+                .value_parser(positive)
+                .help("End after N messages, with status 0; the others stay in the durable inbox"),
+        )
+        .arg(
+            Arg::new("timeout")
+                .long("timeout")
+                .value_name("SECONDS")
+                .allow_negative_numbers(true)
+                .value_parser(|text: &str| number_between(text, 1, u16::MAX))
+                .help("End when no message has come for so long; with status 75 if --count is not reached, else with 0"),
+        )
+        .arg(
+            Arg::new("body")
+                .long("body")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("exec")
+                .help("Print the body of each message alone, without its id and sender"),
+        )
 }
 
 fn send_command() -> Command {
-    let about = "Send a JSON object, or one object a line from stdin";
-    let send = subcommand("send", 'S', "web-ipc --send [OPTIONS] [OBJECT]", about)
-        .arg(Arg::new("object").value_name("OBJECT").help(
-            "The message, a JSON object in quotes [default, or `-`: one object a line from stdin]",
+    let about = "Send a JSON object, or one object a line from files or stdin";
+    let send = subcommand("send", 'S', "web-ipc --send [OPTIONS] [OBJECT | FILE...]", about)
+        .arg(Arg::new("object").value_name("OBJECT").num_args(1..).action(ArgAction::Append).help(
+            "The message, a JSON object in quotes; or files with one object a line each [default, or `-`: stdin]",
         ))
+        .arg(
+            Arg::new("id")
+                .long("id")
+                .value_name("ID")
+                .value_parser(|text: &str| text.parse::<MessageId>())
+                .conflicts_with("idKey")
+                .help("Send the one message under this id, a UUID: if it was sent under the id before, it is not delivered again"),
+        )
+        .arg(
+            Arg::new("idKey")
+                .long("idKey")
+                .value_name("MEMBER")
+                .help("Take the id of each message from its member of this name: a UUID as it is; of any other text or number an id is made"),
+        )
+        .arg(
+            Arg::new("ids")
+                .long("ids")
+                .action(ArgAction::SetTrue)
+                .help("Print the id of each message on a line, before it is sent, instead of the summary"),
+        )
         .arg(seconds("How long to retry without progress, 480 s at most"))
         .arg(
             option("batch", 'b', "N", "Send at most N lines together, 1 to 1000")
@@ -365,9 +408,6 @@ fn dead_command() -> Command {
     };
     let about = "List dead letters (messages that a durable inbox delivered too often), requeue or discard them";
     subcommand("dead", 'd', "web-ipc --dead [OPTIONS]", about)
-        // What meant --dead before there was --doctor.
-        .alias("d")
-        .long_flag_alias("d")
         .arg(
             flag("list", 'l', "List the dead letters, one line of JSON each, with its number; works while a server runs")
                 .conflicts_with_all(["putBack", "discard"]),
@@ -376,12 +416,24 @@ fn dead_command() -> Command {
             letters("putBack", 'p', "Requeue these dead letters (`all` for every one) for the next --serve")
                 .conflicts_with("discard"),
         )
+        .arg(follow("With --list: go on with dead letters that are new, until a signal comes"))
         .arg(letters("discard", 'x', "Delete these dead letters (`all` for every one)"))
         .arg(
             option("inbox", 'b', "KIND", "The inbox that has them: durable in the home, or nats://HOST:PORT/NAME")
                 .value_parser(inbox_kind(&["durable"]))
                 .default_value("durable"),
         )
+}
+
+fn inbox_command() -> Command {
+    let about = "List the messages of the durable inbox that are not acknowledged yet";
+    subcommand("inbox", 'b', "web-ipc --inbox --list [OPTIONS]", about)
+        .arg(flag("list", 'l', "List the messages, one line of JSON each; works while a server runs, and changes nothing"))
+        .arg(follow("With --list: go on with messages that are new, until a signal comes"))
+}
+
+fn follow(help: &'static str) -> Arg {
+    Arg::new("follow").long("follow").short('f').action(ArgAction::SetTrue).help(help)
 }
 
 fn backup_command() -> Command {
@@ -458,7 +510,7 @@ fn enrol_command() -> Command {
                 .num_args(1..)
                 .help("The DNS names and IP addresses that clients verify in the further server's certificate, besides its name and those of this server"),
         )
-        .arg(option("user", 'u', "NAME", "The user to make for it [default: the client's name]").aliases(["u", "us", "use"]))
+        .arg(option("user", 'u', "NAME", "The user to make for it [default: the client's name]"))
         .arg(
             option("server", 's', "ADDRESS", "Where the client reaches the server: host names or IP addresses, with a port or without [default: the addresses of this host, port 3000]")
                 .num_args(1..)
@@ -585,14 +637,18 @@ fn with_common_options(
     port_help: &'static str,
     port: &'static str,
 ) -> Command {
-    let log_level = PossibleValuesParser::new(["debug", "info", "warning", "error", "critical"])
-        .map(|name| match name.as_str() {
-            "debug" => LogLevel::Debug,
-            "info" => LogLevel::Info,
-            "warning" => LogLevel::Warning,
-            "error" => LogLevel::Error,
-            _ => LogLevel::Critical,
-        });
+    let levels = ["debug", "info", "warning", "error", "critical"].map(PossibleValue::new);
+    let levels = levels.map(|level| match level.get_name() {
+        "warning" => level.alias("warn"),
+        _ => level,
+    });
+    let log_level = PossibleValuesParser::new(levels).map(|name| match name.as_str() {
+        "debug" => LogLevel::Debug,
+        "info" => LogLevel::Info,
+        "warning" | "warn" => LogLevel::Warning,
+        "error" => LogLevel::Error,
+        _ => LogLevel::Critical,
+    });
     command
         .arg(option("name", 'n', "NAME", name_help).default_value("localhost"))
         .arg(ip)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "jetstream")]
 use ipc_inbox_jetstream::JetStreamOptions;
+use ipc_protocol::MessageId;
 use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType, Renew, Ring};
 use zeroize::Zeroizing;
@@ -17,6 +18,8 @@ use zeroize::Zeroizing;
 pub(crate) struct Invocation {
     /// `--home`, if it was given.
     pub(crate) home: Option<PathBuf>,
+    /// Say nothing of what goes well.
+    pub(crate) quiet: bool,
     /// `--usersDb`, which may have a password in it.
     pub(crate) users_db: Option<Zeroizing<String>>,
     pub(crate) action: Action,
@@ -46,6 +49,10 @@ pub(crate) enum Action {
     Send(SendArgs),
     Request(RequestArgs),
     Dead(Dead),
+    /// List the messages of the home's durable inbox.
+    Inbox {
+        follow: bool,
+    },
     Keys(Keys),
     Enrol(Enrol),
     Backup {
@@ -138,6 +145,12 @@ pub(crate) struct Serve {
     pub(crate) drain_secs: u16,
     /// How long a stop may take, in seconds.
     pub(crate) stop_within_secs: u16,
+    /// How many messages it takes before it ends.
+    pub(crate) count: Option<u32>,
+    /// How long it waits for a message before it ends, in seconds.
+    pub(crate) timeout_secs: Option<u16>,
+    /// Whether a line is the body alone.
+    pub(crate) body_only: bool,
     /// Where to show figures, if anywhere.
     pub(crate) metrics: Option<Metrics>,
 }
@@ -178,11 +191,41 @@ pub(crate) struct Given {
 #[derive(Debug)]
 pub(crate) struct SendArgs {
     pub(crate) target: Target,
-    /// The message. Without one, or for `-`, messages come from stdin.
-    pub(crate) message: Option<String>,
+    pub(crate) what: ToSend,
+    /// Whether to print the id of each message.
+    pub(crate) prints_ids: bool,
+    /// Where the ids are from.
+    pub(crate) ids: GivenIds,
     pub(crate) timeout_secs: u16,
     pub(crate) batch: u16,
     pub(crate) keep_going: bool,
+}
+
+/// What `--send` sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ToSend {
+    /// This text, which should be an object.
+    Object(String),
+    /// The lines of these inputs, one after the other. At least one.
+    Lines(Vec<Input>),
+}
+
+/// Where lines come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    Stdin,
+    File(PathBuf),
+}
+
+/// Where the ids of messages are from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GivenIds {
+    /// Each is new.
+    New,
+    /// The one message has this id.
+    Id(MessageId),
+    /// Each message has the id that is in its member of this name, or that is made of it.
+    Member(String),
 }
 
 /// `--request …`
@@ -200,6 +243,8 @@ pub(crate) struct Dead {
     pub(crate) action: DeadAction,
     /// Not the one in memory, which no other process can look into.
     pub(crate) inbox: InboxKind,
+    /// Whether a list goes on with dead letters that are new.
+    pub(crate) follow: bool,
 }
 
 /// The action on dead letters.

@@ -429,16 +429,16 @@ fn of_several_actions_the_python_tools_are_kept_and_others_refused() {
 #[test]
 fn what_was_not_understood_is_shown_where_no_password_stands_before_it() {
     for (line, shown) in [
-        ("web-ipc --send -p 3000 --quiet {}", "'--quiet'"),
+        ("web-ipc --send -p 3000 --silent {}", "'--silent'"),
         ("web-ipc --send -p 3000 -q {}", "'-q'"),
         ("web-ipc --send -p3000 -v {}", "'-v'"),
         ("web-ipc --send {} --json", "'--json'"),
         ("web-ipc --send --port 3000 --json --user a --password b {}", "'--json'"),
         ("web-ipc --request -p 3000 -cp -v {}", "'-v'"),
-        ("web-ipc --test --run -p 3000 --quiet", "'--quiet'"),
+        ("web-ipc --test --run -p 3000 --silent", "'--silent'"),
         ("web-ipc --test --run extra", "'extra'"),
         ("web-ipc --send {} other", "'other'"),
-        ("web-ipc --serve -p 3000 --quiet", "'--quiet'"),
+        ("web-ipc --serve -p 3000 --silent", "'--silent'"),
     ] {
         let told = refusal(line);
         assert!(
@@ -621,9 +621,10 @@ fn the_pipeline_commands_in_every_spelling() {
         (send.target.addresses, send.target.user.as_deref()),
         (at(&["127.0.0.1:4000"]), Some("me"))
     );
-    assert_eq!(send.message.as_deref(), Some("{\"a\":1}"));
+    assert_eq!(send.what, ToSend::Object("{\"a\":1}".to_owned()));
     let Action::Send(send) = invocation("web-ipc --send").action else { panic!() };
-    assert_eq!((send.message, send.timeout_secs, send.batch), (None, 30, 500));
+    let stdin = ToSend::Lines(vec![Input::Stdin]);
+    assert_eq!((&send.what, send.timeout_secs, send.batch), (&stdin, 30, 500));
     assert_eq!(send.target.addresses, at(&["127.0.0.1:3000"]));
     let Action::Request(request) = invocation("web-ipc request {} --timeout 60").action else {
         panic!()
@@ -632,7 +633,7 @@ fn the_pipeline_commands_in_every_spelling() {
     let Action::Request(request) = invocation("web-ipc --request").action else { panic!() };
     assert_eq!(request.message, None);
     let Action::Send(send) = invocation("web-ipc --send -").action else { panic!() };
-    assert_eq!(send.message.as_deref(), Some("-"));
+    assert_eq!(send.what, stdin);
     assert!(refusal("web-ipc --send {} {}").contains("web-ipc --send"));
     assert!(
         refusal("web-ipc --serve --jobs 4")
@@ -644,6 +645,55 @@ fn the_pipeline_commands_in_every_spelling() {
                 .contains("it takes a whole number from 1 to "),
             "{line}"
         );
+    }
+}
+
+fn send_of(line: &str) -> SendArgs {
+    match invocation(line).action {
+        Action::Send(send) => send,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_sent_is_an_object_or_the_lines_of_files_and_ids_are_new_or_given() {
+    let file = |name: &str| Input::File(name.into());
+    for (line, inputs) in [
+        ("web-ipc --send a.jsonl", vec![file("a.jsonl")]),
+        ("web-ipc --send a.jsonl - --batch 5", vec![file("a.jsonl"), Input::Stdin]),
+        ("web-ipc send a b --user me --password x", vec![file("a"), file("b")]),
+    ] {
+        assert_eq!(send_of(line).what, ToSend::Lines(inputs), "{line}");
+    }
+    for (line, told) in [
+        ("web-ipc --send {} a", "error: unexpected argument 'a' found\n"),
+        ("web-ipc --send a {}", "error: unexpected argument '{}' found\n"),
+        (
+            "web-ipc --send --user me --password x a b",
+            "an unexpected argument was found; it is not",
+        ),
+        (
+            "web-ipc --send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de a",
+            "'--id <ID>' needs an object",
+        ),
+        ("web-ipc --send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de", "'--id <ID>' needs an object"),
+        ("web-ipc --send --id 7 {}", "not a UUID of the form"),
+        (
+            "web-ipc --send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de --idKey id {}",
+            "cannot be used together",
+        ),
+    ] {
+        assert!(refusal(line).contains(told), "{line}: {}", refusal(line));
+    }
+    let new = send_of("web-ipc --send {}");
+    assert_eq!((new.ids, new.prints_ids), (GivenIds::New, false));
+    let id = "01a21eda-5ee0-793e-8423-bfd2df81e5de";
+    let given = send_of(&format!("web-ipc --send --ids --id {id} {{}}"));
+    assert_eq!((given.ids, given.prints_ids), (GivenIds::Id(id.parse().unwrap()), true));
+    for line in
+        ["web-ipc --send --idKey n", "web-ipc --send --id-key n", "web-ipc --send --idKey=n {}"]
+    {
+        assert_eq!(send_of(line).ids, GivenIds::Member("n".to_owned()), "{line}");
     }
 }
 
@@ -688,6 +738,27 @@ fn dead_letters_in_every_spelling() {
             "{line}: {told}"
         );
     }
+}
+
+#[test]
+fn messages_and_dead_letters_are_listed_once_or_followed() {
+    for (line, follows) in [
+        ("web-ipc --inbox --list", false),
+        ("web-ipc -bl", false),
+        ("web-ipc inbox -l --follow", true),
+        ("web-ipc-inbox --list -f", true),
+    ] {
+        let action = invocation(line).action;
+        assert!(matches!(action, Action::Inbox { follow } if follow == follows), "{line}");
+    }
+    for (line, follows) in [("web-ipc -dl", false), ("web-ipc --dead --list --follow", true)] {
+        let Action::Dead(dead) = invocation(line).action else { panic!("{line}") };
+        assert_eq!((dead.action, dead.follow), (DeadAction::List, follows), "{line}");
+    }
+    assert!(refusal("web-ipc --inbox").contains("error: '--inbox' needs '--list'\n"));
+    assert!(refusal("web-ipc --inbox --follow").contains("error: '--inbox' needs '--list'\n"));
+    let told = refusal("web-ipc --dead --discard all --follow");
+    assert!(told.contains("error: '--follow' needs '--list'\n"), "{told}");
 }
 
 #[test]

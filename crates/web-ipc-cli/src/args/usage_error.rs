@@ -11,6 +11,7 @@ use std::fmt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
+use super::spelling::command_word;
 use crate::escape::printable;
 
 /// Wrong usage: the whole text for stderr, with exit status 2. It never has what may be a password.
@@ -89,8 +90,7 @@ pub(super) fn refuse_value_of_command(
     command: &Command,
     arguments: &[OsString],
 ) -> Result<(), UsageError> {
-    let Some(word) = Line::command_word(command, arguments).and_then(|at| arguments[at].to_str())
-    else {
+    let Some(word) = command_word(command, arguments).and_then(|at| arguments[at].to_str()) else {
         return Ok(());
     };
     let Some((flag, value)) = word.split_once('=') else { return Ok(()) };
@@ -141,6 +141,18 @@ fn ambiguous(line: &Line<'_>, error: &Error) -> Option<String> {
     Some(format!("'{dashes}{stem}' may be {} or {last}", others.join(", ")))
 }
 
+/// The error for a word that clap takes, but the command does not.
+pub(super) fn unexpected(command: &Command, arguments: &[OsString], word: &str) -> UsageError {
+    let line = Line::read(command, arguments);
+    let (what, tip) = unknown_word(&line, word, None);
+    UsageError::new(&what, tip.as_deref(), &usage_of(line.command))
+}
+
+/// Whether a word may be a password, or part of one that a shell has split.
+pub(super) fn may_be_secret(command: &Command, arguments: &[OsString], word: &str) -> bool {
+    Line::read(command, arguments).may_be_secret(word)
+}
+
 fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) {
     if let Some(option) = line.valueless {
         let what = format!("a value is required for '{option}' but none was supplied");
@@ -150,6 +162,14 @@ fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) 
         Some(ContextValue::String(word)) => word.as_str(),
         _ => "",
     };
+    unknown_word(line, word, error.get(ContextKind::SuggestedArg))
+}
+
+fn unknown_word(
+    line: &Line<'_>,
+    word: &str,
+    similar: Option<&ContextValue>,
+) -> (String, Option<String>) {
     let option = (!word.starts_with('-'))
         .then(|| by_prefix(line.command.get_arguments(), word, Arg::get_long));
     if let Some(long) = option.flatten().and_then(Arg::get_long) {
@@ -176,7 +196,6 @@ fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) 
             Some(format!("a shell takes an object apart unless it is in quotes: '{EXAMPLE}'")),
         );
     }
-    let similar = error.get(ContextKind::SuggestedArg);
     let tip = similar
         .map(|similar| format!("a similar argument exists: '{}'", printable(&similar.to_string())));
     (what, tip.or_else(|| line.belongs_to_a_command(word)))
@@ -249,7 +268,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn read(whole: &'a Command, arguments: &'a [OsString]) -> Self {
         let mut line = Line { command: whole, valueless: None, words: &[], password_from: None };
-        let Some(at) = Self::command_word(whole, arguments) else { return line };
+        let Some(at) = command_word(whole, arguments) else { return line };
         let word = arguments[at].to_string_lossy();
         // The letters after the command's own are options: `-uau` is `-u -a -u`.
         let mut cluster = "";
@@ -294,23 +313,6 @@ impl<'a> Line<'a> {
             waiting = open_option(options(), &word);
         }
         line
-    }
-
-    /// The index of the word that picks the command: the first that is not `--home` with its value.
-    fn command_word(whole: &Command, arguments: &[OsString]) -> Option<usize> {
-        let mut at = 1;
-        while let Some(word) = arguments.get(at).and_then(|word| word.to_str()) {
-            let name = word.split('=').next().unwrap_or(word);
-            let is_home = name.strip_prefix("--").is_some_and(|name| {
-                by_prefix(whole.get_arguments(), name, Arg::get_long)
-                    .is_some_and(|option| option.get_id() == "home")
-            });
-            if !is_home {
-                break;
-            }
-            at += if name == word { 2 } else { 1 };
-        }
-        (at < arguments.len()).then_some(at)
     }
 
     /// Whether the command takes a JSON object.

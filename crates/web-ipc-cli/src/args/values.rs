@@ -22,6 +22,14 @@ pub(super) fn number_between(text: &str, smallest: u16, largest: u16) -> Result<
         .ok_or_else(|| format!("it takes a whole number from {smallest} to {largest}"))
 }
 
+/// Parses a number in digits that is not 0.
+pub(super) fn positive(text: &str) -> Result<u32, String> {
+    whole_number::<u32>(text)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("it takes a whole number from 1 to {}", u32::MAX))
+}
+
 /// Parses the number of a dead letter. `all` is `None`.
 pub(super) fn letter(text: &str) -> Result<Option<u64>, &'static str> {
     if text == "all" {

@@ -102,11 +102,17 @@ pub(super) async fn output(
         0 => shell.env_remove("WEB_IPC_REDELIVERED"),
         times => shell.env("WEB_IPC_REDELIVERED", times.to_string()),
     };
+    match delivery.wants_reply() {
+        true => shell.env("WEB_IPC_REQUEST", "1"),
+        false => shell.env_remove("WEB_IPC_REQUEST"),
+    };
+    let this_try = u64::from(delivery.redeliveries()) + 1;
     let mut child = shell
         .arg("-c")
         .arg(command)
         .env("WEB_IPC_USER", delivery.user())
         .env("WEB_IPC_ID", delivery.id().to_string())
+        .env("WEB_IPC_TRY", this_try.to_string())
         .env("WEB_IPC_HOME", home)
         .stdin(Stdio::piped())
         .stdout(if delivery.wants_reply() { Stdio::piped() } else { Stdio::inherit() })

@@ -110,6 +110,21 @@ impl Serving {
         if self.is_durable { 0 } else { left }
     }
 
+    /// Ends the server after as many messages as were asked for. Those that were accepted behind
+    /// them are lost from memory.
+    pub(super) async fn end_counted(&mut self) -> Verdict {
+        let lost = self.end().await;
+        if lost == 0 {
+            return Verdict::Done;
+        }
+        log::error!(
+            target: error::TARGET,
+            "as many messages came as --count says; {}",
+            lost_messages(lost)
+        );
+        Verdict::Refused
+    }
+
     /// Ends the server, and logs what becomes of the messages in hand and of those that wait.
     /// `ended` names the work that is cut off, as `2 commands`.
     pub(super) async fn end_because(

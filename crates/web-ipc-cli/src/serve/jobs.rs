@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::command::{CommandError, Ended, output};
 use super::ending::{Cause, Serving, until};
+use super::limits::Limits;
 use crate::error::{Failure, Verdict};
 use crate::plural::counted;
 
@@ -219,6 +220,7 @@ pub(super) async fn run_all(
     mut serving: Serving,
     job: Job,
     jobs_max: u16,
+    mut limits: Limits,
 ) -> Result<Verdict, Failure> {
     let (inbox, job) = (serving.server.inbox().clone(), Arc::new(job));
     let places = Arc::new(Semaphore::new(usize::from(jobs_max.max(1))));
@@ -228,11 +230,15 @@ pub(super) async fn run_all(
     let mut is_open = true;
     let cause = loop {
         let is_stopping = stops_at.is_some();
+        if limits.is_reached() && running.is_empty() {
+            return Ok(serving.end_counted().await);
+        }
         // While stopping, a durable inbox keeps its messages. One in memory is emptied first.
-        let takes = is_open && !(is_stopping && serving.is_durable);
+        let takes = is_open && !(is_stopping && serving.is_durable) && !limits.is_reached();
         if !takes && running.is_empty() {
             break Cause::Stopped;
         }
+        let idle_at = limits.idle_at().filter(|_| !is_stopping && running.is_empty());
         // First a free place, so that no message is taken before its command can be run.
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await.ok()?;
@@ -256,10 +262,16 @@ pub(super) async fn run_all(
                 }
                 // The job may have put its message back into an inbox that was closed and empty.
                 is_open = true;
+                limits.begin_anew();
             }
             next = next, if takes => match next {
                 None => is_open = false,
                 Some((place, delivery)) => {
+                    limits.take(1);
+                    if limits.is_reached() {
+                        // Nothing more is accepted that nobody would take.
+                        serving.server.begin_stop();
+                    }
                     let (job, stopped) = (Arc::clone(&job), stopped.clone());
                     running.spawn(async move {
                         let _place = place;
@@ -267,6 +279,10 @@ pub(super) async fn run_all(
                     });
                 }
             },
+            () = until(idle_at) => {
+                limits.end_wait();
+                stops_at = Some(serving.begin_stop(running.len(), "given to the command").await);
+            }
         }
     };
     let in_hand = running.len();
@@ -274,7 +290,7 @@ pub(super) async fn run_all(
     let ended = (in_hand > 0).then(|| counted(in_hand, "command"));
     let ending = async { while running.join_next().await.is_some() {} };
     let (verdict, ()) = tokio::join!(serving.end_because(cause, in_hand, ended), ending);
-    Ok(verdict)
+    Ok(limits.verdict(verdict))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::ending::{Cause, Serving, lost_messages, until};
+use super::limits::Limits;
 use crate::error::{self, Failure, Verdict};
 use crate::escape::JsonName;
 use crate::out;
@@ -43,8 +44,12 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// Work that is going on, if there is any.
 type UnderWay<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
 
-/// Prints each message as a line.
-pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> {
+/// Prints each message as a line, or its body alone.
+pub(super) async fn print_all(
+    mut serving: Serving,
+    mut limits: Limits,
+    body_only: bool,
+) -> Result<Verdict, Failure> {
     let (inbox, is_durable) = (serving.server.inbox().clone(), serving.is_durable);
     let mut receiving: UnderWay<Vec<Delivery>> = None;
     let mut printing: UnderWay<Printed> = None;
@@ -58,12 +63,23 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
             // The inbox keeps what is left.
             break Cause::Stopped;
         }
+        if limits.is_reached() && printing.is_none() && acknowledging.is_empty() {
+            return Ok(serving.end_counted().await);
+        }
         if is_stopping && is_durable {
             // Messages that it has received are not delivered: the inbox has them again.
             receiving = None;
-        } else if receiving.is_none() && printing.is_none() && in_hand <= IN_HAND_MAX - LINES_MAX {
-            receiving = Some(Box::pin(next(inbox.clone())));
+        } else if receiving.is_none()
+            && printing.is_none()
+            && in_hand <= IN_HAND_MAX - LINES_MAX
+            && !limits.is_reached()
+        {
+            let count_max = usize::try_from(limits.left()).unwrap_or(usize::MAX).min(LINES_MAX);
+            receiving = Some(Box::pin(next(inbox.clone(), count_max)));
         }
+        let idle_at = limits.idle_at().filter(|_| {
+            !is_stopping && !limits.is_reached() && printing.is_none() && acknowledging.is_empty()
+        });
         tokio::select! {
             biased;
             signal = serving.next_signal() => {
@@ -74,14 +90,20 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
                 stops_at = Some(if is_durable { Instant::now() + LAST_LINES_WAIT } else { stop });
             }
             () = until(stops_at) => break if is_durable { Cause::Stopped } else { Cause::TimeOver },
-            Some(count) = acknowledging.next() => in_hand -= count,
+            Some(count) = acknowledging.next() => {
+                in_hand -= count;
+                limits.begin_anew();
+            }
             printed = finished(&mut printing) => {
                 printing = None;
                 let Printed { written, unwritten } = printed;
                 let mut acknowledgement = Box::pin(acknowledge(written));
                 // Polled once here, so that it is begun even if this loop ends now.
                 match acknowledgement.as_mut().now_or_never() {
-                    Some(count) => in_hand -= count,
+                    Some(count) => {
+                        in_hand -= count;
+                        limits.begin_anew();
+                    }
                     None => acknowledging.push(acknowledgement),
                 }
                 if let Some(unwritten) = unwritten {
@@ -96,16 +118,27 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
                     break Cause::Stopped;
                 }
                 in_hand += deliveries.len();
-                printing = Some(Box::pin(print(deliveries)));
+                limits.take(deliveries.len() as u64);
+                if limits.is_reached() {
+                    // Nothing more is accepted that nobody would take.
+                    serving.server.begin_stop();
+                }
+                printing = Some(Box::pin(print(deliveries, body_only)));
+            }
+            () = until(idle_at) => {
+                limits.end_wait();
+                let stop = serving.begin_stop(in_hand, "printed").await;
+                stops_at = Some(if is_durable { Instant::now() + LAST_LINES_WAIT } else { stop });
             }
         }
     };
     drop(receiving);
-    Ok(serving.end_because(cause, in_hand, None).await)
+    let verdict = serving.end_because(cause, in_hand, None).await;
+    Ok(limits.verdict(verdict))
 }
 
-async fn next(inbox: Inbox) -> Vec<Delivery> {
-    inbox.recv_many(LINES_MAX).await
+async fn next(inbox: Inbox, count_max: usize) -> Vec<Delivery> {
+    inbox.recv_many(count_max).await
 }
 
 async fn finished<T>(future: &mut UnderWay<T>) -> T {
@@ -149,9 +182,9 @@ struct Printed {
 }
 
 /// Prints messages.
-async fn print(deliveries: Vec<Delivery>) -> Printed {
+async fn print(deliveries: Vec<Delivery>, body_only: bool) -> Printed {
     // On another thread: a slow reader must not delay the handling of a signal.
-    match tokio::task::spawn_blocking(move || print_here(deliveries)).await {
+    match tokio::task::spawn_blocking(move || print_here(deliveries, body_only)).await {
         Ok(printed) => printed,
         // The thread has dropped the messages. A durable inbox delivers them again.
         Err(error) => Printed {
@@ -162,9 +195,9 @@ async fn print(deliveries: Vec<Delivery>) -> Printed {
 }
 
 /// Prints messages on this thread, and waits while the reader is slow.
-fn print_here(mut deliveries: Vec<Delivery>) -> Printed {
+fn print_here(mut deliveries: Vec<Delivery>, body_only: bool) -> Printed {
     let on_terminal = out::is_terminal();
-    let (mut lines, mut ends) = (Lines::default(), Vec::new());
+    let (mut lines, mut ends) = (Lines { body_only, ..Lines::default() }, Vec::new());
     let mut begun = 0;
     while begun < deliveries.len() {
         lines.text.clear();
@@ -205,6 +238,8 @@ async fn acknowledge(written: Vec<Delivery>) -> usize {
 #[derive(Default)]
 struct Lines {
     text: String,
+    /// Whether a line is the body alone.
+    body_only: bool,
     user: Option<(String, String)>,
     peer: Option<(String, String)>,
     at: Option<(SystemTime, String)>,
@@ -220,7 +255,10 @@ impl Lines {
         let body = serde_json::from_str::<&RawValue>(delivery.body());
         let user = json_name(&mut self.user, delivery.user());
         let peer = delivery.peer().map(|peer| json_name(&mut self.peer, peer)).transpose();
-        if let (Ok(body), Ok(user), Ok(peer)) = (body, user, peer) {
+        if let (Ok(body), true) = (&body, self.body_only) {
+            self.text += &body.get().replace(['\n', '\r'], " ");
+            self.text.push('\n');
+        } else if let (Ok(body), Ok(user), Ok(peer)) = (body, user, peer) {
             let at = self.at.take().filter(|(at, _)| *at == delivery.received_at());
             let at = at.unwrap_or_else(|| {
                 let at = delivery.received_at();
@@ -331,6 +369,23 @@ mod tests {
         for line in lines.text.lines() {
             serde_json::from_str::<&RawValue>(line).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_alone_is_a_line_too() {
+        let deliveries = delivered(&[
+            ("a", None, 0, "{\r\n \"n\": \"\\n\"}"),
+            ("b", Some("worker1"), 1, r#"{"n":1.50}"#),
+            ("b", None, 2, "no JSON"),
+        ])
+        .await;
+        let mut lines = Lines { body_only: true, ..Lines::default() };
+        deliveries.iter().for_each(|delivery| lines.add(delivery, false));
+        let id = deliveries[2].id();
+        assert_eq!(
+            lines.text,
+            format!("{{   \"n\": \"\\n\"}}\n{{\"n\":1.50}}\n{{\"id\":\"{id}\"}}\n")
+        );
     }
 
     #[tokio::test]

@@ -95,7 +95,7 @@ fn a_copy_made_beside_a_running_server_is_a_home_with_everything() {
     {
         let (status, _, error) = backup(out);
         assert_eq!(status, Some(1), "{}", out.display());
-        assert!(error.contains("]: ") && error.lines().count() == 1, "{error}");
+        assert!(error.starts_with("error: ") && error.lines().count() == 1, "{error}");
     }
     assert_eq!(names(&copy), before);
     assert!(

@@ -19,7 +19,7 @@ fn senders_say(world: &World, server: &Server, home: &Path, options: &[&str], ca
         let home = home.to_str().unwrap();
         let arguments = [&["--home", home, command, "{}"], options].concat();
         let output = client(world, server, &arguments, "");
-        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert_eq!(output.status.code(), Some(77), "{command}");
         let log = text(&output.stderr);
         assert!(log.contains(cause), "{command}: no {cause:?} in {log}");
     }

@@ -165,7 +165,7 @@ fn a_command_gets_the_message_and_its_output_is_the_reply() {
     let refused = client(&world, &failing, &["--request", "{}"], "");
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        text(&refused.stderr).contains("[ERROR]") && refused.stdout.is_empty(),
+        text(&refused.stderr).contains("error: ") && refused.stdout.is_empty(),
         "{}",
         text(&refused.stderr)
     );
@@ -178,7 +178,7 @@ fn a_line_that_is_no_object_is_named_and_ends_the_run_unless_told_otherwise() {
     let mut server = Server::start(&world, &[]);
     let input = "{\"n\":1}\n\nnope\n[2]\n{\"n\":3}\n";
     let ended = client(&world, &server, &["--send"], input);
-    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(ended.status.code(), Some(65));
     assert!(
         text(&ended.stderr).contains("line 3 is not JSON, at byte 1"),
         "{}",
@@ -187,7 +187,7 @@ fn a_line_that_is_no_object_is_named_and_ends_the_run_unless_told_otherwise() {
     assert!(text(&ended.stdout).starts_with("1 sent, "), "{}", text(&ended.stdout));
 
     let went_on = client(&world, &server, &["--send", "--keep-going"], input);
-    assert_eq!(went_on.status.code(), Some(1), "something was not delivered");
+    assert_eq!(went_on.status.code(), Some(65), "something was not delivered");
     let log = text(&went_on.stderr);
     assert!(
         log.contains("line 3 is not JSON, at byte 1")
@@ -247,7 +247,7 @@ fn a_line_that_never_ends_is_read_no_further_than_the_longest_message() {
             written += chunk.len();
         }
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(65));
         assert!(written < 40_000_000, "{written}");
         let told = text(&output.stderr);
         let is_told = told.contains("is longer than 16777216 bytes, as long as a message may be; ");
@@ -300,15 +300,15 @@ fn a_client_needs_four_files_and_a_user_of_its_own() {
 fn a_port_and_an_inbox_that_another_server_has_are_said() {
     let world = World::with_fresh_home();
     let server = Server::start(&world, &["--inbox", "durable"]);
-    let refusal = |arguments: &[&str]| {
+    let refusal = |arguments: &[&str], status| {
         let output = world.program_itself().arg("--serve").args(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(status));
         text(&output.stderr)
     };
-    let told = refusal(&["--port", &server.port]);
+    let told = refusal(&["--port", &server.port], 1);
     assert!(told.contains(&format!("cannot listen on 127.0.0.1:{}", server.port)), "{told}");
     assert!(told.contains("choose another port, or 0 for the first free one"), "{told}");
-    let told = refusal(&["--inbox", "durable"]);
+    let told = refusal(&["--inbox", "durable"], 75);
     assert!(told.contains("inbox.db is in use by another server; stop the other server"), "{told}");
 }
 
@@ -342,7 +342,7 @@ fn a_wrong_password_and_a_name_of_another_server_are_said_with_what_to_do() {
         let output = client(&world, &server, arguments, input);
         assert_eq!(
             (output.status.code(), text(&output.stdout).as_str()),
-            (Some(1), ""),
+            (Some(77), ""),
             "{arguments:?}"
         );
         text(&output.stderr)
@@ -398,7 +398,7 @@ fn no_lines_are_nothing_to_send_and_empty_ones_are_passed_over() {
     );
     let sent = client(&world, &server, &["--send", "--keep-going"], "[]\n");
     assert!(!text(&sent.stderr).contains("nothing was sent"), "{}", text(&sent.stderr));
-    assert_eq!(sent.status.code(), Some(1));
+    assert_eq!(sent.status.code(), Some(65));
     assert!(text(&sent.stdout).starts_with("0 sent, 0 duplicates, 0 refused, 1 bad line in "));
 }
 
@@ -449,7 +449,7 @@ fn lines_that_a_full_inbox_refuses_are_counted_as_refused() {
     send(&world, &server, "{\"n\":0}\n");
     server.wait_for_log("has begun");
     let sent = client(&world, &server, &["--send", "--timeout", "1"], &numbered(1100));
-    assert_eq!(sent.status.code(), Some(1));
+    assert_eq!(sent.status.code(), Some(75));
     let (summary, error) = (text(&sent.stdout), text(&sent.stderr));
     let counts: Vec<u32> =
         summary.split(' ').filter_map(|word| word.parse().ok()).take(3).collect();
@@ -510,7 +510,7 @@ fn dead_letters_are_listed_beside_a_running_server_as_soon_as_their_last_try_has
     }
     for action in ["--putBack", "--discard"] {
         let output = world.program_itself().args(["--dead", action, "all"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(75));
         let told = text(&output.stderr);
         assert!(
             told.contains("is in use by a running server; nothing was changed; stop the server, "),
@@ -620,7 +620,7 @@ fn dead_letters_of_an_inbox_that_a_server_has_are_left_alone() {
         let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
         assert_eq!(
             (output.status.code(), text(&output.stdout).as_str()),
-            (Some(1), ""),
+            (Some(75), ""),
             "{arguments:?}"
         );
         let told = text(&output.stderr);

@@ -110,7 +110,7 @@ fn a_limit_on_the_size_of_files_is_told_and_does_not_kill() {
     let output = shell.output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.status.signal()), (Some(1), None), "{log}");
-    assert!(log.contains("[ERROR]"), "{log}");
+    assert!(log.starts_with("error: "), "{log}");
 }
 
 #[test]

@@ -32,7 +32,9 @@ fn a_terminals_ctrl_c_leaves_the_commands_alone_and_what_is_in_memory_is_run() {
             "stopping: 3 messages acknowledged and in memory are given to the command first, for 60 s at most",
         );
         let refused = client(&world, &server, &["--send", "--timeout", "1", "{}"], "");
-        assert_eq!(refused.status.code(), Some(1), "it takes no further message");
+        // It refuses the message, or it does not listen any more.
+        let refusal = refused.status.code();
+        assert!(matches!(refusal, Some(75 | 69)), "it takes no further message: {refusal:?}");
         fs::write(world.folder().join("go"), "").unwrap();
         server.ended_with(status);
         assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap(), numbered(3));

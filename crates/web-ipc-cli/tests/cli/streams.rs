@@ -201,7 +201,7 @@ fn results_begin_on_a_line_of_their_own() {
     );
     assert_eq!(output.status.code(), Some(1));
     let log = fs::read_to_string(&log).unwrap();
-    assert!(log.starts_with("half\n[") && log.ends_with("]: Invalid credentials\n"), "{log}");
+    assert!(log == "half\nerror: Invalid credentials\n", "{log}");
 }
 
 #[test]

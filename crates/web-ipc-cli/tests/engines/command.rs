@@ -24,6 +24,20 @@ pub(crate) fn run(home: &Path, arguments: &[&str], status: i32) -> String {
     said
 }
 
+/// Runs a command that must fail because of a server. Returns what it said.
+pub(crate) fn fails(home: &Path, arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = command(home, arguments).output().unwrap();
+    let said = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
+    assert!(is_failure(status.code()), "{status} {arguments:?}: {said}");
+    assert!(!said.contains(PASSWORD), "{said}");
+    said
+}
+
+/// Whether a status is that of a failure, a server that is not reached, or one that refuses.
+fn is_failure(status: Option<i32>) -> bool {
+    matches!(status, Some(1 | 69 | 77))
+}
+
 /// A new home in a directory that is removed with it.
 pub(crate) fn home() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -42,7 +56,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts a server. Returns it with its port, or what it said before it ended with status 1.
+/// Starts a server. Returns it with its port, or what it said before it failed.
 pub(crate) fn serve(home: &Path, arguments: &[&str]) -> Result<(Running, String), String> {
     let mut command = command(home, &["--serve", "--port", "0"]);
     let child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
@@ -58,17 +72,20 @@ pub(crate) fn serve(home: &Path, arguments: &[&str]) -> Result<(Running, String)
         }
         begun = said.len();
     }
-    assert_eq!(running.0.wait().unwrap().code(), Some(1), "{said}");
+    assert!(is_failure(running.0.wait().unwrap().code()), "{said}");
     assert!(!said.contains(PASSWORD), "{said}");
     Err(said)
 }
 
-/// The one sentence of a log: its only line, without time, level and place.
+/// The one sentence of a log: its only line, without `error:`, or time, level and place.
 #[track_caller]
 pub(crate) fn sentence(log: &str) -> &str {
     let mut told = log.lines().filter(|line| !line.contains("][INFO]["));
     let line = told.next().unwrap_or_else(|| panic!("nothing is told: {log:?}"));
     assert_eq!(told.next(), None, "more than one sentence: {log}");
+    if let Some(sentence) = line.strip_prefix("error: ") {
+        return sentence;
+    }
     let (head, sentence) = line.split_once("]: ").unwrap();
     assert!(head.contains("][ERROR]["), "{line}");
     sentence

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::command::{PASSWORD, command, fake, free_port, home, run, sentence, serve};
+use crate::command::{PASSWORD, command, fails, fake, free_port, home, sentence, serve};
 use crate::nats::Nats;
 
 /// Checks the one sentence that both commands end with.
@@ -12,7 +12,7 @@ use crate::nats::Nats;
 fn told(home: &Path, address: &str, expected: &str) {
     let log = serve(home, &["--inbox", address]).map(|_| ()).unwrap_err();
     assert_eq!(sentence(&log), expected);
-    let log = run(home, &["--dead", "--list", "--inbox", address], 1);
+    let log = fails(home, &["--dead", "--list", "--inbox", address]);
     assert_eq!(sentence(&log), expected);
 }
 
@@ -38,7 +38,7 @@ fn an_address_without_a_nats_server_is_told_as_one() {
     );
 
     // The middle of the sentence is the system's.
-    let log = run(&home, &["--dead", "--list", "--inbox", "nats://no-such-host.invalid/J"], 1);
+    let log = fails(&home, &["--dead", "--list", "--inbox", "nats://no-such-host.invalid/J"]);
     let said = sentence(&log);
     let begin = "the host of nats://no-such-host.invalid:4222/J has no address: ";
     let end = "; check the name, or give another address";
@@ -298,11 +298,8 @@ fn a_fault_of_tls_with_a_nats_server_is_told_in_words() {
     );
     let (certificate, client_key) = (ours("client.crt"), ours("client.key"));
     let (others, others_key) = (path(&other, "client.crt"), path(&other, "client.key"));
-    let log = run(
-        &home,
-        &["--dead", "--list", "--inbox", &format!("{asked}&cert={others}&key={others_key}")],
-        1,
-    );
+    let inbox = format!("{asked}&cert={others}&key={others_key}");
+    let log = fails(&home, &["--dead", "--list", "--inbox", &inbox]);
     let said = sentence(&log);
     let begin =
         format!("the NATS server at {} refuses this client's certificate: ", at("tls", &mutual));
