@@ -209,7 +209,8 @@ fn run(
     address: SocketAddr,
     started: oneshot::Sender<Result<Started, StartError>>,
 ) {
-    actix_rt::System::new().block_on(async move {
+    let system = actix_rt::System::new();
+    system.block_on(async move {
         // The home is locked before anything is read from it and until the thread ends, so that it
         // is not moved away under a server.
         let held = builder.home.hold().map_err(StartError::from);
@@ -261,6 +262,11 @@ fn run(
             );
         }
     });
+    // Its last tasks are dropped with the system. A connection to the users' database that one of
+    // them holds is given back in a runtime, and panics where there is none.
+    let runtime = system.runtime().tokio_runtime().handle().clone();
+    let _in_runtime = runtime.enter();
+    drop(system);
 }
 
 /// Writes what was noted of logins, from time to time.

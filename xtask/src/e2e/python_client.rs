@@ -105,11 +105,11 @@ pub(super) fn enrolled(built: &Built) -> Outcome {
         worker.at_home(&mut command).args(arguments);
         expect::finish(command)
     };
-    const WORKER: &str = r#"{"user": "worker1", "peer": "worker1"}"#;
+    let worker1 = r#"{"user": "worker1", "peer": "worker1"}"#;
     example("client.py", &["{}"]).succeeded();
-    server.wait_for_stdout(&format!("{WORKER}\n"));
+    server.wait_for_stdout(&format!("{worker1}\n"));
     let answers = example("channel.py", &["--request", "{}", "{}"]).succeeded();
-    assert_eq!(answers.stdout, format!("\"accepted\"\n{WORKER}\n"));
+    assert_eq!(answers.stdout, format!("\"accepted\"\n{worker1}\n"));
     // An option counts more than the home.
     for script in ["client.py", "channel.py"] {
         let refused = example(script, &["--server", "another.example", "{}"]);

@@ -6,7 +6,7 @@
 //! seen. Like the real one it gives the command no terminal. Without root the scenarios are
 //! skipped.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -92,7 +92,7 @@ impl<'a> Stage<'a> {
 }
 
 /// A program on the first host.
-fn on_host(sandbox: &Sandbox, hosts: &Namespaces, path: &OsString, program: &str) -> Command {
+fn on_host(sandbox: &Sandbox, hosts: &Namespaces, path: &OsStr, program: &str) -> Command {
     let [ip, arguments @ ..] = hosts.runner(FIRST);
     let mut command = sandbox.program(Path::new(&ip));
     command.args(arguments).arg(program).env("PATH", path).env_remove("WEB_IPC_CODE");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use ipc_protocol::{ProblemCode, Route};
 use ipc_server::Server;
 use ipc_store::{
-    BoxFuture, CredentialVersion, CurrentUser, DatabaseError, Password, StoreError, UserStore,
-    Username,
+    BoxFuture, CredentialVersion, CurrentUser, DatabaseError, LoginTally, Password, StoreError,
+    UserStore, Username,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -247,6 +247,78 @@ impl UserStore for Slow {
         let user = CurrentUser::new(CredentialVersion::from_bytes([1; 8]));
         Box::pin(async { Ok(Some(user)) })
     }
+}
+
+/// A store that knows everybody and never has done with notes of logins. It tells when it has begun
+/// with them, and whether what it holds meanwhile is dropped in a runtime, as a connection to a
+/// database must be.
+struct Noting {
+    begun: mpsc::UnboundedSender<()>,
+    dropped: mpsc::UnboundedSender<bool>,
+}
+
+struct Held(mpsc::UnboundedSender<bool>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.send(tokio::runtime::Handle::try_current().is_ok()).unwrap();
+    }
+}
+
+impl UserStore for Noting {
+    fn add<'a>(
+        &'a self,
+        _: &'a Username,
+        _: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn delete<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
+        broken()
+    }
+    fn verify<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        Box::pin(async { Ok(Some(CredentialVersion::from_bytes([1; 8]))) })
+    }
+    fn change_password<'a>(
+        &'a self,
+        _: &'a Username,
+        _: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn current<'a>(
+        &'a self,
+        _: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>> {
+        let user = CurrentUser::new(CredentialVersion::from_bytes([1; 8]));
+        Box::pin(async { Ok(Some(user)) })
+    }
+    fn note_logins<'a>(&'a self, _: &'a [LoginTally]) -> BoxFuture<'a, Result<(), StoreError>> {
+        let held = Held(self.dropped.clone());
+        self.begun.send(()).unwrap();
+        Box::pin(async {
+            let _held = held;
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_holds_for_notes_is_given_back_in_a_runtime_when_the_server_ends() {
+    let (begun, mut has_begun) = mpsc::unbounded_channel();
+    let (dropped, mut was_dropped) = mpsc::unbounded_channel();
+    let server = builder().users(Arc::new(Noting { begun, dropped })).start().await.unwrap();
+    session_in(&connect(&server).await.log_in("somebody", "x").await);
+    has_begun.recv().await.unwrap();
+    server.stop().await;
+    assert_eq!(was_dropped.recv().await, Some(true));
 }
 
 /// Sends `logins` logins of `stuck` at once, each on its own connection, all with one certificate.

@@ -316,6 +316,9 @@ async fn refused_at(
     }
 }
 
+/// What is changed of a home.
+type Change = fn(&OwnHome);
+
 /// How long each kind of connection goes on after a change is printed: see docs/performance.md. It
 /// is less than a second, which a machine with much to do cannot be held to.
 #[tokio::test]
@@ -327,7 +330,7 @@ async fn whoever_is_deleted_disabled_or_revoked_is_refused_on_every_kind_of_conn
             users.add(user, "pass".to_owned().into()).unwrap();
         }
     };
-    let off_thread = async |change: fn(&OwnHome)| {
+    let off_thread = async |change: Change| {
         let place = Arc::clone(&place);
         tokio::task::spawn_blocking(move || change(&place)).await.unwrap();
     };
@@ -340,7 +343,6 @@ async fn whoever_is_deleted_disabled_or_revoked_is_refused_on_every_kind_of_conn
         .await
         .unwrap();
     // The certificate that all of them have is revoked at last.
-    type Change = fn(&OwnHome);
     let changes: [(&str, Option<&str>, Change, ProblemCode); 3] = [
         (
             "user deleted",
