@@ -108,8 +108,8 @@ impl Ledger {
         }
     }
 
-    /// Records the longest call of a round, whose it was, and how long NATS needed for its leaders in
-    /// that round, if one of its servers was killed or a link between two of them was cut.
+    /// Records the longest call of a round, whose it was, and how long NATS needed for its leaders
+    /// in that round, if one of its servers was killed or a link between two of them was cut.
     pub(super) fn wait(&mut self, time: Duration, elected: Option<Duration>, whose: String) {
         let elected = elected.unwrap_or_default();
         self.longest_election = self.longest_election.max(elected);
