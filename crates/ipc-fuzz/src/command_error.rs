@@ -8,7 +8,7 @@ use std::fmt;
 pub(crate) struct Failure(String);
 
 impl Failure {
-    pub(crate) fn new(what: impl Into<String>, advice: Option<String>) -> Self {
+    pub(crate) fn bad_data(what: impl Into<String>, advice: Option<String>) -> Self {
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
         Failure(what.into() + &advice)
     }

@@ -65,6 +65,11 @@ impl Failure {
         Self { what: what.into(), advice: advice.map(Advice::Clause), status: Status::Failed }
     }
 
+    /// A failure in plain words because of what was to be sent.
+    pub(crate) fn bad_data(what: impl Into<String>, advice: Option<String>) -> Self {
+        Self::new(what, advice).with_status(Status::BadData)
+    }
+
     /// A failure in plain words, with the command that helps, and its purpose.
     pub(crate) fn with_command(
         what: impl Into<String>,

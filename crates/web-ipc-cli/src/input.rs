@@ -11,7 +11,6 @@ use ipc_protocol::{JsonError, JsonErrorKind, PLAINTEXT_BYTES_MAX_DEFAULT, check_
 use serde_json::value::RawValue;
 
 use crate::error::Failure;
-use crate::status::Status;
 
 /// The longest text of an object. A longer one would not fit into a frame.
 pub(crate) const OBJECT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX_DEFAULT;
@@ -116,11 +115,10 @@ pub(crate) fn line_too_long(place: &Place) -> Failure {
 }
 
 fn too_long(name: &str, remedy: &str) -> Failure {
-    Failure::new(
+    Failure::bad_data(
         format!("{name} is longer than {OBJECT_BYTES_MAX} bytes, as long as a message may be"),
         Some(remedy.to_owned()),
     )
-    .with_status(Status::BadData)
 }
 
 /// A text without the byte order mark before it.
@@ -133,7 +131,7 @@ fn object(text: &[u8], name: &str, source: Source) -> Result<Box<RawValue>, Fail
     let checked = check_json(text).map_err(|error| refused(text, error, name, source))?;
     if !checked.starts_with('{') {
         let what = format!("{name} is JSON, but not an object");
-        return Err(Failure::new(what, like_this()).with_status(Status::BadData));
+        return Err(Failure::bad_data(what, like_this()));
     }
     RawValue::from_string(checked.to_owned())
         .map_err(|error| Failure::of(&error, None).while_doing(&format!("cannot read {name}")))
@@ -180,7 +178,7 @@ fn refused(text: &[u8], error: JsonError, name: &str, source: Source) -> Failure
         // It is JSON of a kind that readers interpret differently.
         kind => (format!("{name} cannot be sent: it has {kind}, at byte {place}"), None),
     };
-    Failure::new(what, remedy).with_status(Status::BadData)
+    Failure::bad_data(what, remedy)
 }
 
 /// Whether this looks like an object that a shell took the quotes from, as it does with `{"a":1}`.

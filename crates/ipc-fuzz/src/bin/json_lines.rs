@@ -6,7 +6,7 @@
 
 use std::io::BufReader;
 
-use input::InputLine;
+use input::{InputLine, Place};
 
 // The command is a program, not a library, so its file is compiled here a second time.
 #[path = "../../../web-ipc-cli/src/input.rs"]
@@ -25,7 +25,7 @@ fn json_lines(input: &[u8]) -> bool {
     loop {
         match input::next_line(&mut reader, &mut line).expect("reading from memory cannot fail") {
             InputLine::End => break,
-            InputLine::TooLong => panic!("{}", input::line_too_long(number)),
+            InputLine::TooLong => panic!("{}", input::line_too_long(&Place::new(None, number))),
             InputLine::Whole => {
                 assert!(!line.is_empty() && !line[..line.len() - 1].contains(&b'\n'));
                 number += 1;
@@ -40,7 +40,9 @@ fn json_lines(input: &[u8]) -> bool {
 
 /// Checks a line, and returns whether it can be sent.
 fn one_line(line: &[u8], number: u64) -> bool {
-    let object = match input::from_line(line, number) {
+    let place = Place::new(None, number);
+    assert_eq!(place.to(&place), format!("lines {number} to {number}"));
+    let object = match input::from_line(line, &place) {
         Ok(Some(object)) => object,
         Ok(None) => {
             assert!(is_blank(line));

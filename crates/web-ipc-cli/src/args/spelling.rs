@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 
 use clap::{Arg, Command};
+use ipc_protocol::MessageId;
 
 /// The shortest abbreviation of each command. Every longer one is good too. The list is closed:
 /// commands that come later have no abbreviations.
@@ -185,15 +186,31 @@ pub(super) fn in_full(whole: &Command, arguments: &mut [OsString]) {
     let Some(picked) = picked(whole, &arguments[at].to_string_lossy()) else { return };
     let own = OPTIONS.iter().find(|(name, _)| *name == picked.get_name());
     let own = own.map_or(&[][..], |(_, options)| options);
-    for argument in &mut arguments[at + 1..] {
+    for index in at + 1..arguments.len() {
         // What follows is no option, whatever it begins with.
-        if argument == "--" {
+        if arguments[index] == "--" {
             break;
         }
-        rewrite(argument, |word| {
-            long_in_full(word, own, picked).or_else(|| long_in_full(word, &GLOBAL_OPTIONS, whole))
+        let next = arguments.get(index + 1).and_then(|next| next.to_str()).map(str::to_owned);
+        rewrite(&mut arguments[index], |word| {
+            id_or_identity(picked, word, next.as_deref())
+                .or_else(|| long_in_full(word, own, picked))
+                .or_else(|| long_in_full(word, &GLOBAL_OPTIONS, whole))
         });
     }
+}
+
+/// `--id` of `--send` was an abbreviation of `--identity` before it was an option of its own, which
+/// takes a UUID. With any other value it still is.
+fn id_or_identity(picked: &Command, word: &str, next: Option<&str>) -> Option<String> {
+    let value = match word.split_once('=') {
+        Some(("--id", value)) => Some(value),
+        None if word == "--id" => next,
+        _ => return None,
+    };
+    let is_id = value.is_some_and(|value| value.parse::<MessageId>().is_ok());
+    let is_identity = picked.get_name() == "send" && !is_id;
+    is_identity.then(|| word.replacen("--id", "--identity", 1))
 }
 
 /// The index of the word that picks the command: the first that is no option of every command.
@@ -327,25 +344,7 @@ mod tests {
         // Commands are words and flags, but for `help`, whose flag is that of everywhere.
         let commands = 2 * listed(&COMMANDS) - 3;
         let everywhere = listed(&GLOBAL_OPTIONS) * (OPTIONS.len() + 1);
-        // `all` of `certs`, `cert` of `users` and others are names, and shorten longer ones.
-        let names = count_of_names();
-        assert_eq!(count, own + commands + everywhere - names, "none is new, and none is missing");
-    }
-
-    /// How many abbreviations by the list are names of other options, which win.
-    fn count_of_names() -> usize {
-        let whole = command();
-        let is_name = |name: &str, word: &str| {
-            let command = whole.get_subcommands().find(|command| command.get_name() == name);
-            command.is_some_and(|command| option_named(command, word).is_some())
-        };
-        OPTIONS
-            .iter()
-            .flat_map(|(name, rows)| rows.iter().map(move |row| (*name, row)))
-            .map(|(name, (full, shortest))| {
-                (shortest.len()..full.len()).filter(|end| is_name(name, &full[..*end])).count()
-            })
-            .sum()
+        assert_eq!(count, own + commands + everywhere, "none is new, and none is missing");
     }
 
     #[test]
@@ -375,6 +374,12 @@ mod tests {
             ("--users --test-credentials", "--users --testCredentials"),
             ("--send --keepGoing", "--send --keep-going"),
             ("--send --id-key n", "--send --idKey n"),
+            (
+                "--send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de",
+                "--send --id 01a21eda-5ee0-793e-8423-bfd2df81e5de",
+            ),
+            ("--send --id worker1", "--send --identity worker1"),
+            ("--request --id worker1", "--request --identity worker1"),
             // What is no option, and what stands behind `--`, stays as it is.
             ("--send --log-Level x", "--send --log-Level x"),
             ("--dead --log-level x", "--dead --log-level x"),

@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::args::GivenIds;
 use crate::error::Failure;
-use crate::status::Status;
 
 /// How many random bytes are fetched at once: those of 100 ids.
 const POOL_BYTES: usize = 1000;
@@ -41,8 +40,7 @@ impl Ids {
             GivenIds::Id(id) => Ok(*id),
             GivenIds::Member(member) => in_member(message, member).map_err(|what| {
                 let advice = "give each message a text or a number there, or leave --idKey out";
-                Failure::new(format!("{name} {what}"), Some(advice.to_owned()))
-                    .with_status(Status::BadData)
+                Failure::bad_data(format!("{name} {what}"), Some(advice.to_owned()))
             }),
         }
     }
