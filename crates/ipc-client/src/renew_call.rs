@@ -23,9 +23,9 @@ impl Client {
     /// `csr_pem` is a certificate signing request (PKCS#10) in PEM, of at most 16 KiB, for the
     /// client's new key. Without one there is no new certificate in the [`Renewal`], and neither is
     /// there beyond the number that the server gives a client in 24 hours. The request goes in a
-    /// sealed frame of a session. It is sent again where the connection breaks or the server asks to
-    /// wait, until the [timeout](RenewCall::timeout): the server gives the same key a certificate
-    /// again.
+    /// sealed frame of a session. It is sent again where the connection breaks or the server asks
+    /// to wait, until the [timeout](RenewCall::timeout): the server gives the same key a
+    /// certificate again.
     ///
     /// Nothing is sent before the future is first polled. Dropping it gives up.
     ///
