@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn a_command_nobody_knows_is_not_let_pass() {
         for command in
-            ["curl http://localhost", "cargo run -p other", "web-ipcs", "cargo xtasks", ""]
+            ["wget http://localhost", "cargo run -p other", "web-ipcs", "cargo xtasks", ""]
         {
             assert_eq!(kind(command), Kind::Unknown, "{command}");
         }
