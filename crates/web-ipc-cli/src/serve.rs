@@ -10,6 +10,7 @@ mod ending;
 mod jobs;
 mod limits;
 mod lines;
+mod manager;
 mod monitoring;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ use crate::renewal;
 use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Drain, Serving};
 use limits::Limits;
+use manager::ServiceManager;
 
 /// The visibility timeout of a message whose line is being printed. It is a year, since the reader
 /// may be slow. After the end of this process, the inbox delivers such messages again at once.
@@ -108,8 +110,12 @@ pub(crate) fn run(
         if home.node_settings()?.is_some() {
             tokio::spawn(follow_first(home.clone()));
         }
+        let manager = ServiceManager::from_environment();
+        let address = server.address();
+        manager.ready(&format!("Listening on {}://{address} as {}", serve.protocol, server.name()));
         let serving = Serving {
             server,
+            manager,
             signals,
             is_durable: serve.inbox != InboxKind::Memory,
             drain: Drain::new(Duration::from_secs(u64::from(serve.drain_secs))),

@@ -29,6 +29,7 @@ mod shell_client;
 mod status_page;
 mod trust;
 mod two_hosts;
+mod units;
 
 use std::cell::RefCell;
 use std::panic;
@@ -88,6 +89,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("the tests of the Python package pass against this server", python_package::suite),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
+    ("the units for systemd leave a service little that it could do", units::are_closed),
     (
         "the status page moves under load, and shows a revoked certificate and a full inbox",
         status_page::in_a_browser,

@@ -18,6 +18,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::manager;
+
 /// How long the command of a request may run while no client waits for the reply. A client that
 /// asks again under the same id, after a broken connection, is back sooner.
 const UNAWAITED_MAX: Duration = Duration::from_secs(10);
@@ -93,6 +95,9 @@ pub(super) async fn output(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Ended, CommandError> {
     let mut shell = Command::new("sh");
+    for variable in manager::VARIABLES {
+        shell.env_remove(variable);
+    }
     match delivery.peer() {
         Some(peer) => shell.env("WEB_IPC_PEER", peer),
         // One that the server itself was started with is not the sender's.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipc_server::Server;
 use tokio::time::Instant;
 
+use super::manager::ServiceManager;
 use crate::error::{self, Verdict};
 use crate::plural::counted;
 use crate::signals::{EndSignal, EndSignals};
@@ -21,6 +22,7 @@ const DISK_WAIT: Duration = Duration::from_secs(1);
 /// A running server, and how it may end.
 pub(super) struct Serving {
     pub(super) server: Server,
+    pub(super) manager: ServiceManager,
     pub(super) signals: EndSignals,
     pub(super) is_durable: bool,
     pub(super) drain: Drain,
@@ -77,6 +79,7 @@ impl Serving {
     /// messages that were taken from the inbox, and `deal` says what is done with those that are
     /// left. Returns the time by which that must be done.
     pub(super) async fn begin_stop(&self, in_hand: usize, deal: &str) -> Instant {
+        self.manager.stopping();
         self.server.begin_stop();
         let left = in_hand as u64
             + match self.is_durable {

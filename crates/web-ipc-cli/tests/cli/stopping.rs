@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use crate::run::World;
 use crate::server::{Server, client, numbered, send, text};
@@ -254,4 +255,35 @@ fn a_command_has_ended_when_its_process_has_whatever_it_leaves_behind() {
         crate::server::tell("-KILL", &left.to_string());
     }
     server.stop();
+}
+
+#[test]
+fn a_service_manager_hears_that_a_server_listens_is_alive_and_stops_and_its_commands_know_none() {
+    let world = World::with_fresh_home();
+    let path = world.folder().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let told = |what: &str| loop {
+        let mut bytes = [0; 256];
+        let length = manager.recv(&mut bytes).unwrap();
+        let state = text(&bytes[..length]);
+        if state.starts_with(what) {
+            return state;
+        }
+    };
+    let mut command = world.program_itself();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let seen = world.folder().join("seen");
+    let exec = format!("cat > /dev/null; env | grep -c -e NOTIFY -e WATCHDOG > {}", seen.display());
+    let mut server = Server::start_as(command, &["--exec", &exec]);
+    let ready = told("READY=1\n");
+    assert_eq!(
+        ready,
+        format!("READY=1\nSTATUS=Listening on https://127.0.0.1:{} as localhost", server.port)
+    );
+    told("WATCHDOG=1");
+    assert!(client(&world, &server, &["--send", "{}"], "").status.success());
+    server.stop();
+    told("STOPPING=1\n");
+    assert_eq!(std::fs::read_to_string(seen).unwrap(), "0\n");
 }
