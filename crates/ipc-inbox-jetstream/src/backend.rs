@@ -455,18 +455,20 @@ impl InboxBackend for JetStream {
     }
 
     fn status(&self) -> Pending<'_, InboxStatus> {
+        let ended = || InboxStatus::of_problem("the inbox has ended");
+        if self.has_ended.load(Ordering::Acquire) {
+            return Pending::ready(ended());
+        }
         let shared = Arc::clone(&self.shared);
         let status = self.shared.runtime.spawn(async move {
             match shared.consumer().await {
                 Ok(counts) => InboxStatus::of_waiting(not_held(&counts, &shared)),
-                Err(_lost) => {
-                    let problem = "the NATS server does not answer for the inbox's consumer";
-                    InboxStatus::default().with_problem(Some(problem.into()))
-                }
+                Err(_lost) => InboxStatus::of_problem(
+                    "the NATS server does not answer for the inbox's consumer",
+                ),
             }
         });
-        let ended = |_| InboxStatus::default().with_problem(Some("the inbox has ended".into()));
-        Pending::later(async move { status.await.unwrap_or_else(ended) })
+        Pending::later(async move { status.await.unwrap_or_else(|_| ended()) })
     }
 
     fn finish(&self) -> Pending<'_, u64> {

@@ -80,15 +80,18 @@ impl Counted {
         self.backend.dropped(taken);
     }
 
-    /// An answer of [`AckError::Unsupported`] ends nothing: the delivery is dropped afterwards.
+    /// Counts an end at once, since the caller may drop the future of `answer`, and the delivery has
+    /// ended all the same. An answer of [`AckError::Unsupported`] ends nothing: the delivery is
+    /// dropped afterwards.
     fn count_unless_unsupported<'a>(
         &'a self,
         ending: Ending,
         answer: Pending<'a, Result<(), AckError>>,
     ) -> Pending<'a, Result<(), AckError>> {
+        self.counters.ended(ending, 1);
         answer.map(move |answer| {
-            if !matches!(answer, Err(AckError::Unsupported)) {
-                self.counters.ended(ending, 1);
+            if matches!(answer, Err(AckError::Unsupported)) {
+                self.counters.not_ended(ending);
             }
             answer
         })

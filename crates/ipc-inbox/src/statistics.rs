@@ -192,6 +192,11 @@ impl Counters {
         add(&self.deliveries.ended[ending as usize], deliveries);
     }
 
+    /// Takes back what was counted for an end that was none.
+    pub(crate) fn not_ended(&self, ending: Ending) {
+        self.deliveries.ended[ending as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> InboxStatistics {
         // The endings first: a delivery that is counted as ended is then counted as delivered too.
         let [acknowledged, replied, given_back, rejected, dropped] =

@@ -8,11 +8,14 @@ use std::time::SystemTime;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InboxStatus {
-    /// Messages that wait to be delivered, as [`Inbox::waiting`](crate::Inbox::waiting) has them.
-    pub waiting: u64,
-    /// When the oldest of them arrived; `None` if there is none, or this kind of inbox does not
-    /// say.
+    /// Messages that wait to be delivered, as [`Inbox::waiting`](crate::Inbox::waiting) has them;
+    /// `None` if the inbox cannot say at the moment.
+    pub waiting: Option<u64>,
+    /// When the oldest of them arrived; `None` if there is none. An inbox that never says leaves it
+    /// `None` too, and `knows_oldest` false.
     pub oldest: Option<SystemTime>,
+    /// Whether this kind of inbox knows how old its messages are.
+    pub knows_oldest: bool,
     /// Ids that are remembered, to know a message that is sent again; `None` if this kind of inbox
     /// does not say.
     pub remembered_ids: Option<u64>,
@@ -25,12 +28,18 @@ pub struct InboxStatus {
 impl InboxStatus {
     /// The status of an inbox of which only the number of waiting messages is known.
     pub fn of_waiting(waiting: u64) -> Self {
-        InboxStatus { waiting, ..InboxStatus::default() }
+        InboxStatus { waiting: Some(waiting), ..InboxStatus::default() }
+    }
+
+    /// The status of an inbox that says nothing, for this reason.
+    pub fn of_problem(problem: impl Into<String>) -> Self {
+        InboxStatus { problem: Some(problem.into()), ..InboxStatus::default() }
     }
 
     /// Sets when the oldest message arrived.
     pub fn with_oldest(mut self, oldest: Option<SystemTime>) -> Self {
         self.oldest = oldest;
+        self.knows_oldest = true;
         self
     }
 

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use ipc_server::Observer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::MissedTickBehavior;
 
 use crate::certificates::Certificates;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{DeadLetters, Snapshot, inbox_status};
 use crate::{metrics, wire};
 
 /// The status page. `{{nonce}}` stands for the nonce of its style and script.
@@ -29,6 +30,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     observer: Observer,
     certificates: Certificates,
+    dead_letters: DeadLetters,
     streams: Arc<Semaphore>,
     /// Whether a request's `Host` must be an address or `localhost`.
     checks_host: bool,
@@ -37,7 +39,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(observer: Observer, certificates: Certificates, checks_host: bool) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Shared { observer, certificates, streams, checks_host }
+        let dead_letters = DeadLetters::default();
+        Shared { observer, certificates, dead_letters, streams, checks_host }
     }
 }
 
@@ -59,7 +62,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
 /// rebinding).
 fn refused(request: &HttpRequest, shared: &Shared) -> Option<HttpResponse> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let is_known = !shared.checks_host || host.is_none_or(is_address_or_localhost);
+    let is_known = !shared.checks_host || host.is_some_and(is_address_or_localhost);
     let detail = "ask by an IP address or localhost; other names are refused on loopback\n";
     (!is_known).then(|| text(HttpResponse::MisdirectedRequest(), detail))
 }
@@ -100,7 +103,7 @@ async fn readyz(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     if let Some(refused) = refused(&request, &shared) {
         return refused;
     }
-    let status = shared.observer.inbox_status().await;
+    let status = inbox_status(&shared.observer).await;
     let reasons = shared.observer.readiness(&status);
     if reasons.is_empty() {
         return text(HttpResponse::Ok(), "ready\n");
@@ -155,11 +158,17 @@ fn numbers(
     shared: web::Data<Shared>,
     place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let ticks = tokio::time::interval(PERIOD);
+    let mut ticks = tokio::time::interval(PERIOD);
+    // What a page missed is not made up for.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     stream::unfold((shared, place, ticks), |(shared, place, mut ticks)| async move {
         ticks.tick().await;
-        let snapshot =
-            Snapshot::take_with_dead_letters(&shared.observer, &shared.certificates).await;
+        let snapshot = Snapshot::take_with_dead_letters(
+            &shared.observer,
+            &shared.certificates,
+            &shared.dead_letters,
+        )
+        .await;
         let event = format!("data: {}\n\n", wire::json(&snapshot));
         Some((Ok(Bytes::from(event)), (shared, place, ticks)))
     })

@@ -99,22 +99,22 @@ impl Collector for Metrics {
             &inbox.delivery_seconds,
         )?;
 
-        writer.gauge(
-            "inbox_messages",
-            "Messages that wait to be delivered",
-            status.waiting as f64,
-        )?;
+        if let Some(waiting) = status.waiting {
+            writer.gauge("inbox_messages", "Messages that wait to be delivered", waiting as f64)?;
+        }
         writer.gauge(
             "deliveries_in_hand",
             "Deliveries that the application has and has not ended",
             inbox.in_hand() as f64,
         )?;
-        let age = status.oldest.and_then(|oldest| at.duration_since(oldest).ok());
-        writer.gauge(
-            "inbox_oldest_seconds",
-            "Age of the oldest message that waits to be delivered, 0 if there is none",
-            age.unwrap_or_default().as_secs_f64(),
-        )?;
+        if status.knows_oldest {
+            let age = status.oldest.and_then(|oldest| at.duration_since(oldest).ok());
+            writer.gauge(
+                "inbox_oldest_seconds",
+                "Age of the oldest message that waits to be delivered, 0 if there is none",
+                age.unwrap_or_default().as_secs_f64(),
+            )?;
+        }
         if let Some(letters) = status.dead_letters {
             writer.gauge(
                 "dead_letters",
@@ -149,7 +149,7 @@ impl Collector for Metrics {
             "When the last message of a peer came, in seconds since the Unix epoch",
             server.peers.iter().map(|peer| {
                 let at = peer.last_message.duration_since(UNIX_EPOCH).unwrap_or_default();
-                ([("peer", peer.name.to_string())], at.as_secs_f64())
+                ([("peer", escaped(&peer.name))], at.as_secs_f64())
             }),
         )?;
         writer.gauges(
@@ -157,9 +157,9 @@ impl Collector for Metrics {
             "Time until a certificate expires, negative afterwards",
             certificates.iter().filter(|one| !one.is_revoked).map(|one| {
                 let labels = [
-                    ("name", one.name.clone()),
-                    ("kind", one.kind.clone()),
-                    ("serial", one.serial.clone()),
+                    ("name", escaped(&one.name)),
+                    ("kind", escaped(&one.kind)),
+                    ("serial", escaped(&one.serial)),
                 ];
                 (labels, one.seconds_left(*at))
             }),
@@ -176,6 +176,12 @@ impl Collector for Metrics {
             started.as_secs_f64(),
         )
     }
+}
+
+/// A label's value as the format wants it: a backslash, a quotation mark and a line feed are escaped,
+/// which the library leaves to its callers.
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
 /// Writes metrics of numbers that were counted elsewhere.
@@ -234,5 +240,16 @@ impl Writer<'_, '_> {
             &buckets,
             None,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_end_its_label() {
+        assert_eq!(escaped("a\"} 1\nweb_ipc_x\\"), r#"a\"} 1\nweb_ipc_x\\"#);
+        assert_eq!(escaped("localhost"), "localhost");
     }
 }

@@ -2,13 +2,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ipc_server::Histogram;
+use ipc_server::{Histogram, ProblemCode};
 use serde::Serialize;
 
 use crate::snapshot::Snapshot;
 
 /// How many peers the page gets.
 const PEERS_SHOWN: usize = 50;
+
+/// How many certificates the page gets, those that expire first.
+const CERTIFICATES_SHOWN: usize = 50;
 
 #[derive(Serialize)]
 struct Page<'s> {
@@ -22,7 +25,7 @@ struct Page<'s> {
     refused: u64,
     delivered: u64,
     redelivered: u64,
-    waiting: u64,
+    waiting: Option<u64>,
     in_hand: u64,
     oldest_at: Option<u64>,
     dead_letters: Option<u64>,
@@ -87,6 +90,13 @@ impl<'s> From<&'s Histogram> for Times<'s> {
     }
 }
 
+/// The refusals that a person should know of. A first request without a session is none: the client
+/// logs in after it.
+fn refused(refusals: &[(ProblemCode, u64)]) -> u64 {
+    let counted = refusals.iter().filter(|(code, _)| *code != ProblemCode::SessionExpired);
+    counted.map(|(_, count)| count).sum()
+}
+
 /// The JSON text of a snapshot, on one line.
 pub(crate) fn json(snapshot: &Snapshot) -> String {
     let Snapshot { server, inbox, status, .. } = snapshot;
@@ -101,12 +111,13 @@ pub(crate) fn json(snapshot: &Snapshot) -> String {
         user: &peer.user,
         at: millis(peer.last_message),
     });
-    let certificates = snapshot.certificates.iter().map(|one| Certificate {
-        name: &one.name,
-        kind: &one.kind,
-        expires_at: millis(one.expires_at),
-        is_revoked: one.is_revoked,
-    });
+    let certificates =
+        snapshot.certificates.iter().take(CERTIFICATES_SHOWN).map(|one| Certificate {
+            name: &one.name,
+            kind: &one.kind,
+            expires_at: millis(one.expires_at),
+            is_revoked: one.is_revoked,
+        });
     let dead = snapshot.dead_letters.iter().map(|letter| Dead {
         number: letter.id.get(),
         user: &letter.message.user,
@@ -122,7 +133,7 @@ pub(crate) fn json(snapshot: &Snapshot) -> String {
         not_ready: snapshot.not_ready.iter().map(ToString::to_string).collect(),
         accepted: inbox.accepted,
         duplicates: inbox.duplicates,
-        refused: server.refusals.iter().map(|(_, count)| count).sum(),
+        refused: refused(&server.refusals),
         delivered: inbox.delivered,
         redelivered: inbox.redelivered,
         waiting: status.waiting,

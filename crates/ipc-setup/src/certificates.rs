@@ -119,6 +119,14 @@ impl CertificateList {
         })
     }
 
+    /// The certificates without those of which one of the same name and kind ends later.
+    #[must_use]
+    pub fn without_replaced(self) -> Vec<ListedCertificate> {
+        let are_last: Vec<_> = self.certificates.iter().map(|one| self.is_last(one)).collect();
+        let all = self.certificates.into_iter().zip(are_last);
+        all.filter_map(|(one, is_last)| is_last.then_some(one)).collect()
+    }
+
     /// Whether no certificate of its name and kind ends later.
     pub(crate) fn is_last(&self, one: &ListedCertificate) -> bool {
         !self.certificates.iter().any(|other| {

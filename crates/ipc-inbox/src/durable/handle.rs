@@ -277,7 +277,7 @@ impl InboxBackend for Durable {
 
     fn status(&self) -> Pending<'_, InboxStatus> {
         let answer = self.send(|done| Command::Status { done });
-        let ended = || InboxStatus::default().with_problem(Some("the inbox has ended".into()));
+        let ended = || InboxStatus::of_problem("the inbox has ended");
         Pending::later(async move { answer.await.unwrap_or_else(ended) })
     }
 

@@ -29,6 +29,9 @@ use crate::status::InboxStatus;
 /// How often old ids and replies are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
+/// For how long a failed commit counts as a problem.
+const FAILED_FOR: Duration = Duration::from_secs(10);
+
 /// The pause after a failed write to the file, before the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -78,6 +81,8 @@ pub(super) struct Writer {
     /// When messages were stored, if the last commit stored any.
     pub(super) stored_at: Option<Instant>,
     pub(super) prune_at: Instant,
+    /// Why the last commit of messages failed, if it did, and when.
+    failed: Option<(String, Instant)>,
     /// What was logged last, and when.
     pub(super) reported: RefCell<Option<(String, Instant)>>,
     /// The callers of `close`, who wait until everything is in the database file.
@@ -127,6 +132,7 @@ impl Writer {
             acked: Vec::new(),
             stored_at: None,
             prune_at: Instant::now(),
+            failed: None,
             reported: RefCell::new(None),
             closing: Vec::new(),
             finishing: Vec::new(),
@@ -311,7 +317,15 @@ impl Writer {
             .with_oldest(oldest)
             .with_remembered_ids(self.remembered)
             .with_dead_letters(self.messages.saturating_sub(waiting + in_hand + dying))
-            .with_problem(self.database.check_room().err().map(|error| chain(&error).to_string()))
+            .with_problem(self.problem())
+    }
+
+    /// Why nothing can be stored. A failure counts for a time only: whoever sends nothing while
+    /// there is one would never see its end.
+    fn problem(&self) -> Option<String> {
+        let failed = self.failed.as_ref().filter(|(_, at)| at.elapsed() < FAILED_FOR);
+        let room = || self.database.check_room().err().map(|error| chain(&error).to_string());
+        failed.map(|(why, _)| why.clone()).or_else(room)
     }
 
     /// Ends the leases and delays that are over, and marks messages as dead whose last delivery
@@ -337,7 +351,12 @@ impl Writer {
             .collect();
         let all = groups.iter().flat_map(|group| &group.acked).zip(&is_live);
         let acked: Vec<&Acked> = all.filter_map(|(one, is_live)| is_live.then_some(one)).collect();
+        let has_work = !self.puts.is_empty() || !acked.is_empty();
         let mut written = self.write(&acked);
+        if has_work {
+            let failure = written.as_ref().err();
+            self.failed = failure.map(|error| (chain(error).to_string(), Instant::now()));
+        }
         if let Err(error) = &written {
             self.report(error);
             self.rescue(error);

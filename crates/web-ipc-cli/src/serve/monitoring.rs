@@ -5,10 +5,13 @@ use std::time::{Duration, SystemTime};
 use ipc_home::Home;
 use ipc_monitor::{Monitor, MonitorError, MonitoredCertificate};
 use ipc_server::Server;
-use ipc_setup::list_certificates;
+use ipc_setup::{CertificateList, list_certificates};
 
 use crate::args::Metrics;
 use crate::error::Failure;
+
+/// How many certificates are watched, those that expire first.
+const WATCHED_MAX: usize = 1000;
 
 /// Starts the monitor of a server.
 pub(super) fn start(metrics: &Metrics, server: &Server, home: &Home) -> Result<Monitor, Failure> {
@@ -31,10 +34,13 @@ pub(super) fn start(metrics: &Metrics, server: &Server, home: &Home) -> Result<M
     })
 }
 
-/// The certificates of a home. What cannot be read now is left out: `--doctor` says why.
+/// The certificates of a home, without those that a later one of their name has replaced, which
+/// first expires first. What cannot be read now is left out: `--doctor` says why.
 fn certificates(home: &Home) -> Vec<MonitoredCertificate> {
-    let listed = list_certificates(home).map(|list| list.certificates).unwrap_or_default();
-    let watched = listed.into_iter().map(|one| MonitoredCertificate {
+    let mut listed =
+        list_certificates(home).map(CertificateList::without_replaced).unwrap_or_default();
+    listed.sort_by_key(|one| one.not_after_secs);
+    let watched = listed.into_iter().take(WATCHED_MAX).map(|one| MonitoredCertificate {
         kind: one.kind.to_string(),
         serial: one.serial.to_string(),
         expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(one.not_after_secs),
