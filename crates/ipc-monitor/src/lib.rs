@@ -11,14 +11,15 @@
 //!
 //! Nothing of it shows a message's body, a key or a password. It does show the names of peers and
 //! users, and their addresses, to everybody who can connect. It therefore listens on loopback,
-//! unless [`MonitorBuilder::allow_remote`] says otherwise. A request whose `Host` is not an address
-//! or `localhost` is refused, so that no web site can read the page through a visitor's browser.
+//! unless [`MonitorBuilder::allow_remote`] says otherwise. There a request whose `Host` is not an
+//! address or `localhost` is refused, so that no web site can read the page through a visitor's
+//! browser.
 //!
 //! ```no_run
 //! # async fn example(server: &ipc_server::Server) -> Result<(), ipc_monitor::MonitorError> {
 //! use ipc_monitor::Monitor;
 //!
-//! let monitor = Monitor::builder(server.observer()).bind("127.0.0.1:9464").start()?;
+//! let monitor = Monitor::builder().bind("127.0.0.1:9464").start(server.observer())?;
 //! println!("http://{}/", monitor.address());
 //! # Ok(())
 //! # }
@@ -32,4 +33,4 @@ mod snapshot;
 mod wire;
 
 pub use certificates::MonitoredCertificate;
-pub use monitor::{Monitor, MonitorBuilder, MonitorError};
+pub use monitor::{Monitor, MonitorBuilder, MonitorError, MonitorListener};

@@ -41,9 +41,19 @@ pub struct Monitor {
 /// | [`certificates`](Self::certificates) | none |
 #[derive(Debug)]
 pub struct MonitorBuilder {
-    observer: Observer,
     address: String,
     allows_remote: bool,
+    certificates: Certificates,
+}
+
+/// A monitor that has its address and shows nothing yet.
+///
+/// With it a program can be sure of the address before it starts a server, which accepts messages
+/// from then on.
+#[derive(Debug)]
+pub struct MonitorListener {
+    listener: TcpListener,
+    address: SocketAddr,
     certificates: Certificates,
 }
 
@@ -107,10 +117,9 @@ impl MonitorError {
 }
 
 impl Monitor {
-    /// A builder for a monitor of this server.
-    pub fn builder(observer: Observer) -> MonitorBuilder {
+    /// A builder for a monitor.
+    pub fn builder() -> MonitorBuilder {
         MonitorBuilder {
-            observer,
             address: ADDRESS.into(),
             allows_remote: false,
             certificates: Certificates::new(Vec::new),
@@ -148,21 +157,39 @@ impl MonitorBuilder {
         self
     }
 
-    /// Starts the monitor. Returns when it listens.
+    /// Takes the address. Connections wait until [`MonitorListener::start`].
     ///
     /// # Errors
     /// [`MonitorError`].
-    pub fn start(self) -> Result<Monitor, MonitorError> {
+    pub fn listen(self) -> Result<MonitorListener, MonitorError> {
         let address = resolve(&self.address)?;
-        let is_local = address.ip().is_loopback();
-        if !is_local && !self.allows_remote {
+        if !address.ip().is_loopback() && !self.allows_remote {
             return Err(MonitorError::Remote { address });
         }
-        let listener = TcpListener::bind(address)
-            .map_err(|source| MonitorError::Listen { address, source })?;
-        let address =
-            listener.local_addr().map_err(|source| MonitorError::Listen { address, source })?;
-        let shared = web::Data::new(Shared::new(self.observer, self.certificates, is_local));
+        let failed = |source| MonitorError::Listen { address, source };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(MonitorListener { listener, address, certificates: self.certificates })
+    }
+
+    /// Takes the address and starts the monitor of a server.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub fn start(self, observer: Observer) -> Result<Monitor, MonitorError> {
+        self.listen()?.start(observer)
+    }
+}
+
+impl MonitorListener {
+    /// Starts the monitor of a server.
+    ///
+    /// # Errors
+    /// [`MonitorError::Thread`].
+    pub fn start(self, observer: Observer) -> Result<Monitor, MonitorError> {
+        let MonitorListener { listener, address, certificates } = self;
+        let checks_host = address.ip().is_loopback();
+        let shared = web::Data::new(Shared::new(observer, certificates, checks_host));
         let (started, answer) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("web-ipc-monitor".into())

@@ -95,18 +95,11 @@ pub(crate) fn run(
         if home.users_url()?.is_some() {
             server = server.users(user_store(&home).await?);
         }
+        let monitor = serve.metrics.as_ref();
+        let monitor = monitor.map(|metrics| monitoring::listen(metrics, &home)).transpose()?;
         let server = server.start().await?;
-        let monitor = match &serve.metrics {
-            None => None,
-            Some(metrics) => match monitoring::start(metrics, &server, &home) {
-                Ok(monitor) => Some(monitor),
-                Err(failure) => {
-                    server.stop().await;
-                    server.finish_inbox().await;
-                    return Err(failure);
-                }
-            },
-        };
+        let monitor = monitor.map(|listener| listener.start(server.observer())).transpose();
+        let monitor = monitor.map_err(|error| Failure::of(&error, Some(error.remedy())))?;
         if home.node_settings()?.is_some() {
             tokio::spawn(follow_first(home.clone()));
         }

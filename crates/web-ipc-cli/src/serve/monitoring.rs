@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ipc_home::Home;
-use ipc_monitor::{Monitor, MonitorError, MonitoredCertificate};
-use ipc_server::Server;
+use ipc_monitor::{Monitor, MonitorError, MonitorListener, MonitoredCertificate};
 use ipc_setup::{CertificateList, list_certificates};
 
 use crate::args::Metrics;
@@ -13,16 +12,15 @@ use crate::error::Failure;
 /// How many certificates are watched, those that expire first.
 const WATCHED_MAX: usize = 1000;
 
-/// Starts the monitor of a server.
-pub(super) fn start(metrics: &Metrics, server: &Server, home: &Home) -> Result<Monitor, Failure> {
+/// Takes the address of a monitor, before there is a server that would accept messages.
+pub(super) fn listen(metrics: &Metrics, home: &Home) -> Result<MonitorListener, Failure> {
     let home = home.clone();
-    let mut builder = Monitor::builder(server.observer())
-        .bind(&metrics.address)
-        .certificates(move || certificates(&home));
+    let mut builder =
+        Monitor::builder().bind(&metrics.address).certificates(move || certificates(&home));
     if metrics.allows_remote {
         builder = builder.allow_remote();
     }
-    builder.start().map_err(|error| match &error {
+    builder.listen().map_err(|error| match &error {
         MonitorError::Remote { .. } => Failure::new(
             error.to_string(),
             Some(

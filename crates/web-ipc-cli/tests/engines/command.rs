@@ -77,10 +77,12 @@ pub(crate) fn serve(home: &Path, arguments: &[&str]) -> Result<(Running, String)
     Err(said)
 }
 
-/// The one sentence of a log: its only line, without `error:`, or time, level and place.
+/// The one sentence of a log: its only line, without `error:`, or time, level and place. A warning
+/// of the age of nats-server may come before it.
 #[track_caller]
 pub(crate) fn sentence(log: &str) -> &str {
-    let mut told = log.lines().filter(|line| !line.contains("][INFO]["));
+    let is_other = |line: &&str| line.contains("][INFO][") || line.contains("of nats-server ");
+    let mut told = log.lines().filter(|line| !is_other(line));
     let line = told.next().unwrap_or_else(|| panic!("nothing is told: {log:?}"));
     assert_eq!(told.next(), None, "more than one sentence: {log}");
     if let Some(sentence) = line.strip_prefix("error: ") {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::command::{PASSWORD, command, fails, fake, free_port, home, sentence, serve};
+use crate::command::{PASSWORD, command, fails, fake, free_port, home, run, sentence, serve};
 use crate::nats::Nats;
 
 /// Checks the one sentence that both commands end with.

@@ -77,7 +77,7 @@ fn users_move_to_postgresql_and_a_server_outlives_its_outage() {
         // The session of the first command is known to the server; bob must log in.
         run(&home, &send, 0);
         if how == "stop" {
-            let refused = run(&home, &as_bob("2"), 1);
+            let refused = run(&home, &as_bob("2"), 75);
             assert!(refused.contains("users' database does not answer"), "{refused}");
         }
         while !cluster.does("start") {}
@@ -164,7 +164,7 @@ fn a_further_server_shares_the_users_and_has_none_of_its_own() {
     assert!(!second.join("users.db").exists());
     drop((serving, other));
     assert!(cluster.does("stop"));
-    let said = run(&second, &["--serve", "--port", "0"], 1);
+    let said = run(&second, &["--serve", "--port", "0"], 69);
     assert!(said.contains("cannot be reached"), "{said}");
     let said = databases(&second);
     assert!(said.starts_with("error ") && said.contains("cannot be reached"), "{said}");
