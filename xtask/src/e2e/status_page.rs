@@ -21,6 +21,7 @@ const MANY: usize = 3000;
 /// Each message is dealt with at once, unless the file `hold` is there.
 const COMMAND: &str = "cat > /dev/null; while [ -e hold ]; do sleep 0.05; done";
 
+const READY: &str = "wait:ready:document.getElementById('state').textContent == 'ready'";
 const RATES_MOVE: &str = "wait:rates:parseFloat(document.getElementById('in-rate').textContent) > 0 && parseFloat(document.getElementById('out-rate').textContent) > 0 && document.querySelectorAll('#rates polyline').length == 2";
 const REVOKED: &str = "wait:revoked:[...document.querySelectorAll('#certificates tr')].some(row => row.textContent.startsWith('extra') && row.textContent.endsWith('revoked'))";
 const FULL: &str = "wait:full:document.getElementById('refusals').textContent.includes('inbox_full') && document.getElementById('refused').className == 'warn'";
@@ -58,7 +59,7 @@ pub(super) fn in_a_browser(built: &Built) -> Outcome {
     };
     let mut command = python(&sandbox, &built.workspace.join("xtask/src/e2e/browser.py"));
     command.arg(chromium).arg(sandbox.folder().join("profile")).arg(&url);
-    command.args([RATES_MOVE, PEER, REVOKED, FULL]);
+    command.args([READY, RATES_MOVE, PEER, REVOKED, FULL]);
     command.args([
         shot("light.png", "light", 1200, 1150),
         shot("dark.png", "dark", 1200, 1150),
@@ -67,7 +68,9 @@ pub(super) fn in_a_browser(built: &Built) -> Outcome {
     let mut browser = Running::start(command, "");
 
     let send = |count| sending(&sandbox, &address, count);
-    let first = send(MANY);
+    browser.wait_for_line("ready");
+    // Fewer than the inbox holds.
+    let first = send(MANY / 4);
     browser.wait_for_line("rates");
     browser.wait_for_line("peer");
     first.kill();
