@@ -82,7 +82,7 @@ fn not_sent(error: SendError, id: MessageId) -> Failure {
     let failure = Failure::from(error);
     match outcome {
         Outcome::NotKnown => failure.while_doing(&format!(
-            "it is not known whether the message was sent; with --id {id} it can be sent again and is delivered once, as long as the server remembers ids: 10 minutes and not over its restart, with a durable inbox a day"
+            "it is not known whether the message was sent; with --id {id} it can be sent again within 10 minutes and is delivered once"
         )),
         _ => failure,
     }
