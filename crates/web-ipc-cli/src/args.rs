@@ -601,6 +601,12 @@ fn to_send(
     match words.as_slice() {
         [] => return Ok(ToSend::Lines(vec![Input::Stdin])),
         [word] if is_json(word) => return Ok(ToSend::Object((*word).clone())),
+        [word] if *word == "-" || Path::new(word).exists() => {}
+        // Neither is shown: a shell may have split a password, or the object lacks its braces.
+        [word] if usage_error::may_be_secret(command, arguments, word) => {
+            return Err(usage_error::unexpected(command, arguments, word));
+        }
+        [word] if word.contains(['"', ':']) => return Ok(ToSend::Object((*word).clone())),
         [_] => {}
         [_, second, ..] => {
             let odd =

@@ -5,17 +5,19 @@ use std::path::Path;
 use ipc_base::Remedy;
 use ipc_home::{Home, HomeError, Timestamp, locate};
 use ipc_setup::{
-    CertificateKind, CertificateList, CertificateRequest, InitOptions, ListedCertificate, Renew,
-    Renewals, RevocationReason, SetupError, WARN_DAYS, drop_old_authority, issue_certificate,
-    list_certificates, renew_certificates, revoke_certificates, rotate_authority, users,
+    CertificateKind, CertificateList, CertificateRequest, EnrolmentKind, InitOptions,
+    ListedCertificate, Renew, Renewals, RevocationReason, SetupError, WARN_DAYS,
+    drop_old_authority, issue_certificate, list_certificates, renew_certificates,
+    revoke_certificates, rotate_authority, users,
 };
 use ipc_store::PeerSighting;
 
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line, printable, report_line};
-use crate::remedy::{Reader, sentence};
+use crate::remedy::{Reader, enrolment_of, sentence};
 use crate::renewal::{self, NotRenewed, ends};
+use crate::shell::shell_quoted;
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 
@@ -70,19 +72,35 @@ pub(crate) fn list(
     }
     for one in list.expiring(WARN_DAYS, now_secs) {
         let what = format!("the certificate of {} {}", printable(&one.name), ends(one, now_secs));
-        let mend = mend_of_expiring(&home, one, now_secs)
-            .map(|remedy| format!("; {}", sentence(&remedy, &Reader::of(explicit_home))));
-        log::warn!("{what}{}", mend.unwrap_or_default());
+        let reader = Reader::of(explicit_home);
+        let mend = match mend_of_expiring(&home, one, now_secs) {
+            Mend::Remedy(remedy) => format!("; {}", sentence(&remedy, &reader)),
+            Mend::RemoveFile => format!(
+                "; remove {} where nobody uses it, or renew it where its key is",
+                shell_quoted(&one.file)
+            ),
+            Mend::Nothing => String::new(),
+        };
+        log::warn!("{what}{mend}");
     }
     warn_of_old(&list, explicit_home, now_secs);
     Ok(Verdict::Done)
 }
 
+/// What is done about a certificate that ends soon or has ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Mend {
+    Remedy(Remedy),
+    /// Nothing says where its key is: its file may be left from something else.
+    RemoveFile,
+    Nothing,
+}
+
 /// What to do about a certificate that ends soon or has ended.
-fn mend_of_expiring(home: &Home, one: &ListedCertificate, now_secs: u64) -> Option<Remedy> {
+fn mend_of_expiring(home: &Home, one: &ListedCertificate, now_secs: u64) -> Mend {
     let is_enrolled = home.enrolled().is_ok_and(|enrolled| enrolled.is_some());
     let is_expired = one.is_expired(now_secs);
-    Some(match (&one.pair, one.kind) {
+    Mend::Remedy(match (&one.pair, one.kind) {
         (Some(_), _) if is_enrolled && is_expired => Remedy::EnrolAnew,
         (Some(_), _) if is_enrolled => Remedy::RenewOwnCertificate,
         (Some(name), _) if home.is_client_directory() => {
@@ -91,13 +109,16 @@ fn mend_of_expiring(home: &Home, one: &ListedCertificate, now_secs: u64) -> Opti
         (Some(name), _) => Remedy::RenewCertificate { name: name.to_string() },
         (None, CertificateKind::Authority) if is_enrolled => Remedy::RenewOwnCertificate,
         (None, CertificateKind::Authority) if is_expired => Remedy::ReplaceHome,
-        (None, CertificateKind::Authority) if home.is_client_directory() => return None,
+        (None, CertificateKind::Authority) if home.is_client_directory() => return Mend::Nothing,
         (None, CertificateKind::Authority) => Remedy::RotateAuthority,
-        (None, kind) if is_expired => Remedy::EnrolPeerAnew {
-            name: one.name.clone(),
-            is_server: kind == CertificateKind::ServerAndClient,
+        (None, _) => match enrolment_of(home, &one.name) {
+            None => return Mend::RemoveFile,
+            Some(enrolment) if is_expired => Remedy::EnrolPeerAnew {
+                name: enrolment.name,
+                is_server: enrolment.kind == EnrolmentKind::Server,
+            },
+            Some(enrolment) => Remedy::RenewElsewhere { name: enrolment.name },
         },
-        (None, _) => Remedy::RenewElsewhere { name: one.name.clone() },
     })
 }
 
@@ -179,7 +200,11 @@ fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
         }
     };
     report_line(format_args!("{done}: {}{until}", settings.identity))?;
-    Ok(Verdict::Done)
+    Ok(match which {
+        // The certificate itself was to be replaced.
+        Renew::Due | Renew::Name(_) if !renewal.has_new_certificate => Verdict::Refused,
+        _ => Verdict::Done,
+    })
 }
 
 /// Renews pairs of the home.
@@ -249,4 +274,43 @@ fn show(renewals: &Renewals) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_setup::{EnrolRequest, create_enrolment, init};
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_enrolled_is_enrolled_anew_and_any_other_file_may_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("home");
+        let now_secs = InitOptions::now().now_secs;
+        let home = init(&path, &InitOptions::now()).unwrap().home;
+        let short =
+            CertificateRequest { validity_days: 20, ..CertificateRequest::new("peer1", now_secs) };
+        issue_certificate(&home, &short).unwrap();
+        std::fs::remove_file(path.join("peer1.key")).unwrap();
+        let addresses = ["192.0.2.1:3000".to_owned()];
+        let client = EnrolRequest {
+            user: Some("ada"),
+            validity_days: 20,
+            ..EnrolRequest::new("worker1", &addresses, now_secs)
+        };
+        create_enrolment(&home, &client).unwrap();
+        let list = list_certificates(&home).unwrap();
+        let mend = |name: &str, days: u64| {
+            let one = list.certificates.iter().find(|one| one.name == name).unwrap();
+            mend_of_expiring(&home, one, now_secs + days * DAY_SECS)
+        };
+        assert_eq!(mend("peer1", 0), Mend::RemoveFile);
+        assert_eq!(mend("peer1", 21), Mend::RemoveFile);
+        let name = || "worker1".to_owned();
+        assert_eq!(mend("worker1", 0), Mend::Remedy(Remedy::RenewElsewhere { name: name() }));
+        let anew = Remedy::EnrolPeerAnew { name: name(), is_server: false };
+        let told = sentence(&anew, &Reader::of(Some(&path)));
+        assert_eq!(mend("worker1", 21), Mend::Remedy(anew));
+        assert!(told.contains("--enrol --create --name worker1 --user ada, and"), "{told}");
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use ipc_home::{Home, locate};
 use ipc_inbox::{InboxReader, OpenError};
 use ipc_protocol::MessageId;
+use ipc_store::DatabaseError;
 
 use crate::dead::find;
 use crate::error::{Failure, Verdict};
@@ -18,6 +19,9 @@ use crate::signals;
 
 /// The most messages that are read at once.
 const MESSAGES_AT_ONCE: usize = 64;
+
+/// How many ids of messages that have gone are kept, beside one for each that is there.
+const IDS_MORE_MAX: usize = 1024;
 
 /// Lists the messages, and goes on with those that come if it is to `follow`.
 pub(crate) fn run(explicit_home: Option<&Path>, follow: bool) -> Result<Verdict, Failure> {
@@ -59,6 +63,22 @@ struct Shown {
     last: Option<u64>,
     /// Their ids by number: a server that starts may give a number again.
     ids: BTreeMap<u64, MessageId>,
+    /// How many ids may be kept until the messages are read from the start again, which forgets
+    /// those that have gone.
+    ids_max: usize,
+}
+
+impl Shown {
+    /// Whether the messages must be read from the start: the last one that was shown has gone, or
+    /// another one has its number.
+    async fn is_stale(&self, reader: &InboxReader) -> Result<bool, DatabaseError> {
+        let Some(last) = self.last else { return Ok(true) };
+        let page = reader.waiting(last.checked_sub(1), 1).await?;
+        let is_there = page
+            .first()
+            .is_some_and(|one| one.number == last && self.ids.get(&last) == Some(&one.message.id));
+        Ok(!is_there || self.ids.len() > self.ids_max)
+    }
 }
 
 /// Prints the messages that were not shown yet.
@@ -66,15 +86,20 @@ async fn list(path: &Path, shown: &mut Shown) -> Result<(), Unlisted> {
     let unread = |error| Unlisted::Unread(OpenError::from(error));
     // Opened anew each time: a server that has started meanwhile has made a log beside the file.
     let reader = InboxReader::open(path).await.map_err(unread)?;
-    if reader.newest().await.map_err(unread)? < shown.last {
+    let from_start = shown.is_stale(&reader).await.map_err(unread)?;
+    if from_start {
         shown.last = None;
     }
+    let mut there = BTreeMap::new();
     loop {
         let page = reader.waiting(shown.last, MESSAGES_AT_ONCE).await.map_err(unread)?;
         if page.is_empty() {
             break;
         }
         for one in page {
+            if from_start {
+                there.insert(one.number, one.message.id);
+            }
             if shown.ids.insert(one.number, one.message.id) != Some(one.message.id) {
                 print_json_line(&line(one.number, &one.message, one.deliveries, None))
                     .map_err(Unlisted::Unwritten)?;
@@ -82,8 +107,9 @@ async fn list(path: &Path, shown: &mut Shown) -> Result<(), Unlisted> {
             shown.last = Some(one.number);
         }
     }
-    // Numbers behind the last one will be given anew.
-    let last = shown.last;
-    shown.ids.retain(|number, _| Some(*number) <= last);
+    if from_start {
+        shown.ids_max = 2 * there.len() + IDS_MORE_MAX;
+        shown.ids = there;
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ipc_base::{ModeChange, Place, Remedy};
 use ipc_home::{Enrolled, Home, locate};
+use ipc_setup::{Enrolment, EnrolmentState, list_enrolments};
 
 use crate::shell::{command, shell_quoted};
 
@@ -61,6 +62,14 @@ impl<'a> Reader<'a> {
         let is_client = matches!(self.kind, Kind::Copied | Kind::Enrolled(Enrolled::Client(_)));
         self.explicit_home.filter(|_| !is_client)
     }
+}
+
+/// The enrolment of a name, if there is one in a home that was not cancelled.
+pub(crate) fn enrolment_of(home: &Home, name: &str) -> Option<Enrolment> {
+    let enrolments = list_enrolments(home).ok()?;
+    enrolments
+        .into_iter()
+        .find(|one| one.name.eq_ignore_ascii_case(name) && one.state != EnrolmentState::Cancelled)
 }
 
 /// The arguments that enrol a client or further server.
@@ -191,11 +200,20 @@ pub(crate) fn sentence(remedy: &Remedy, reader: &Reader<'_>) -> String {
             Kind::Enrolled(enrolled) => enrol_anew(enrolled, reader.explicit_home),
             _ => "check that both ends have the same envelope.keys".to_owned(),
         },
-        Remedy::EnrolPeerAnew { name, is_server } => format!(
-            "{} and {}, and accept that bundle on the other host",
-            run(&format!("--enrol --cancel {}", shell_quoted(name))),
-            command(home, &enrolment_arguments(name, name, *is_server))
-        ),
+        Remedy::EnrolPeerAnew { name, is_server } => {
+            let enrolment = match reader.kind {
+                Kind::Server { .. } => locate(reader.explicit_home)
+                    .ok()
+                    .and_then(|path| enrolment_of(&Home::at(path), name)),
+                _ => None,
+            };
+            let user = enrolment.as_ref().map_or(name, |enrolment| &enrolment.user);
+            format!(
+                "{} and {}, and accept that bundle on the other host",
+                run(&format!("--enrol --cancel {}", shell_quoted(name))),
+                command(home, &enrolment_arguments(name, user, *is_server))
+            )
+        }
         Remedy::RemovePair { name } => format!(
             "remove {} and {} where nobody uses them",
             shell_quoted(format!("{name}.crt")),
@@ -233,13 +251,15 @@ pub(crate) fn sentence(remedy: &Remedy, reader: &Reader<'_>) -> String {
             let (user, peer) = (user.as_deref().unwrap_or("USER"), peer.as_deref());
             let peer = shell_quoted(peer.unwrap_or("PEER"));
             let arguments = format!("--users --bind {} --cert {peer}", shell_quoted(user));
-            let place = match reader.kind {
-                Kind::Server { .. } => "",
-                _ => "in the server's home, ",
+            let (place, home) = match reader.kind {
+                Kind::Server { .. } => ("", home),
+                // Users are bound where the first server has them.
+                Kind::Enrolled(_) => ("in the server's home, ", None),
+                _ => ("in the server's home, ", home),
             };
             format!(
-                "{place}{}, or use the home of the peer that the user is bound to",
-                run(&arguments)
+                "{place}run {}, or use the home of the peer that the user is bound to",
+                command(home, &arguments)
             )
         }
         Remedy::ListUsers => format!("{} to see who is there", run("--users --list")),
@@ -455,6 +475,11 @@ mod tests {
             sentence(&bind(Some("a b"), Some("worker1")), &enrolled(Enrolled::Client)),
             "in the server's home, run web-ipc --users --bind 'a b' --cert worker1, or use the \
              home of the peer that the user is bound to"
+        );
+        let node = sentence(&bind(None, None), &enrolled(Enrolled::Server));
+        assert!(
+            node.starts_with("in the server's home, run web-ipc --users --bind USER --cert PEER"),
+            "{node}"
         );
         let server = read_in(Kind::Server { has_authority_key: true });
         let here = sentence(&bind(None, None), &server);

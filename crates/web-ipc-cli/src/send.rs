@@ -8,7 +8,7 @@
 mod ids;
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,7 +82,7 @@ fn not_sent(error: SendError, id: MessageId) -> Failure {
     let failure = Failure::from(error);
     match outcome {
         Outcome::NotKnown => failure.while_doing(&format!(
-            "it is not known whether the message was sent; with --id {id} it can be sent again and is delivered once"
+            "it is not known whether the message was sent; with --id {id} it can be sent again within 10 minutes and is delivered once"
         )),
         _ => failure,
     }
@@ -101,10 +101,13 @@ fn check(input: &Input) -> Result<(), Failure> {
                     Some(advice.to_owned()),
                 )
             };
-            let is_directory = |file: File| file.metadata().map(|metadata| metadata.is_dir());
-            match File::open(path).and_then(is_directory) {
-                Ok(true) => Err(unreadable(&io::ErrorKind::IsADirectory.into())),
-                Ok(false) => Ok(()),
+            match fs::metadata(path) {
+                Ok(metadata) if metadata.is_dir() => {
+                    Err(unreadable(&io::ErrorKind::IsADirectory.into()))
+                }
+                // Opened and closed, a pipe would end whoever writes to it.
+                Ok(metadata) if !metadata.is_file() => Ok(()),
+                Ok(_) => File::open(path).map(drop).map_err(|error| unreadable(&error)),
                 Err(error) => Err(unreadable(&error)),
             }
         }
@@ -506,6 +509,18 @@ fn counted_u64(count: u64, what: &str) -> String {
 mod tests {
     use super::*;
     use tokio::sync::mpsc::error::TryRecvError;
+
+    #[test]
+    fn a_pipe_is_not_opened_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        // An open for reading would wait here for a writer, for ever.
+        check(&Input::File(path)).unwrap();
+        assert!(check(&Input::File(folder.path().to_owned())).is_err());
+        assert!(check(&Input::File(folder.path().join("none"))).is_err());
+    }
 
     #[test]
     fn long_lines_wait_for_the_ones_before_them_to_be_taken() {

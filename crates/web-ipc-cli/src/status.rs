@@ -109,9 +109,11 @@ impl From<&SendError> for Status {
             }
             SendError::Refused { code: Some(code), .. } => Self::from(*code),
             SendError::Refused { status, .. } => match status {
+                413 => Self::BadData,
                 401 | 403 => Self::NotPermitted,
-                429 | 500.. => Self::TryLater,
-                _ => Self::BadData,
+                408 | 429 | 500.. => Self::TryLater,
+                // A proxy or another server answers: ours gives a code.
+                _ => Self::Unreachable,
             },
             SendError::BadCredentials { .. } | SendError::CertificateRefused { .. } => {
                 Self::NotPermitted
@@ -333,7 +335,16 @@ mod tests {
         for (error, status) in [
             (SendError::TooLarge { bytes: 2, bytes_max: 1 }, Status::BadData),
             (refused(422, Some(ProblemCode::IdReused)), Status::BadData),
-            (refused(400, None), Status::BadData),
+            (refused(413, None), Status::BadData),
+            (refused(401, None), Status::NotPermitted),
+            (refused(403, None), Status::NotPermitted),
+            (refused(408, None), Status::TryLater),
+            (refused(429, None), Status::TryLater),
+            (refused(503, None), Status::TryLater),
+            (refused(302, None), Status::Unreachable),
+            (refused(400, None), Status::Unreachable),
+            (refused(404, None), Status::Unreachable),
+            (refused(405, None), Status::Unreachable),
             (refused(403, Some(ProblemCode::CertificateRevoked)), Status::NotPermitted),
             (refused(400, Some(ProblemCode::MalformedEnvelope)), Status::NotPermitted),
             (bad_login.clone(), Status::NotPermitted),

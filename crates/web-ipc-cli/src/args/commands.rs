@@ -329,7 +329,7 @@ fn serve_command() -> Command {
                 .value_name("N")
                 .allow_negative_numbers(true)
                 .value_parser(positive)
-                .help("End after N messages, with status 0; the others stay in the durable inbox"),
+                .help("End after N messages, with status 0, or 75 if it was stopped before; the others stay in the durable inbox"),
         )
         .arg(
             Arg::new("timeout")
@@ -337,7 +337,7 @@ fn serve_command() -> Command {
                 .value_name("SECONDS")
                 .allow_negative_numbers(true)
                 .value_parser(|text: &str| number_between(text, 1, u16::MAX))
-                .help("End when no message has come for so long; with status 75 if --count is not reached, else with 0"),
+                .help("End when no message has come for so long, not counting those that were put back and wait for their delay; with status 75 if --count is not reached, else with 0"),
         )
         .arg(
             Arg::new("body")
@@ -384,7 +384,7 @@ fn send_command() -> Command {
         .arg(flag(
             "keep-going",
             'k',
-            "Report a line that is not a JSON object, and go on; the exit status is then 1",
+            "Report a line that is not a JSON object, and go on; the exit status is then 65 or 75",
         ));
     with_client_options(send)
 }

@@ -684,6 +684,29 @@ fn what_is_sent_is_an_object_or_the_lines_of_files_and_ids_are_new_or_given() {
     ] {
         assert!(refusal(line).contains(told), "{line}: {}", refusal(line));
     }
+    for line in [
+        "web-ipc --send --user a --password se cret",
+        "web-ipc --send --user a --password=se cret",
+        "web-ipc --send --user a -P https --pass se cret",
+    ] {
+        let told = refusal(line);
+        assert!(told.contains("it is not shown, as it may be part of a password"), "{told}");
+        assert!(!told.contains("cret"), "{told}");
+    }
+    // A file that is there is one, and what looks like an object is refused as such, unseen.
+    let there = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    assert_eq!(
+        send_of(&format!("web-ipc --send --user a --password x {there}")).what,
+        ToSend::Lines(vec![file(there)])
+    );
+    assert_eq!(
+        send_of("web-ipc --send --user a --password x -").what,
+        ToSend::Lines(vec![Input::Stdin])
+    );
+    for half in ["\"password\":\"hunter2\"", "password:hunter2", "\"hunter2\""] {
+        let line = format!("web-ipc --send {half}");
+        assert_eq!(send_of(&line).what, ToSend::Object(half.to_owned()), "{line}");
+    }
     let new = send_of("web-ipc --send {}");
     assert_eq!((new.ids, new.prints_ids), (GivenIds::New, false));
     let id = "01a21eda-5ee0-793e-8423-bfd2df81e5de";

@@ -62,11 +62,15 @@ impl Limits {
     /// How the command ends that would otherwise be done.
     pub(super) fn verdict(&self, done: Verdict) -> Verdict {
         match (done, self.count) {
-            (Verdict::Done, Some(count)) if self.has_ended && !self.is_reached() => {
+            (Verdict::Done, Some(count)) if !self.is_reached() => {
                 let secs = self.wait.unwrap_or_default().as_secs();
+                let why = match self.has_ended {
+                    true => format!("and then none for {secs} s (--timeout)"),
+                    false => "before it was stopped".to_owned(),
+                };
                 log::error!(
                     target: error::TARGET,
-                    "{} came, of {count} (--count), and then none for {secs} s (--timeout)",
+                    "{} came, of {count} (--count), {why}",
                     counted(self.taken, "message")
                 );
                 Verdict::Partly(Status::TryLater)
@@ -85,6 +89,16 @@ mod tests {
         let mut limits = Limits::new(None, None);
         limits.take(u64::MAX - 1);
         assert!(!limits.is_reached() && limits.idle_at().is_none());
+        assert_eq!(limits.verdict(Verdict::Done), Verdict::Done);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_before_all_messages_came_is_no_success() {
+        let mut limits = Limits::new(Some(100), None);
+        limits.take(3);
+        assert_eq!(limits.verdict(Verdict::Done), Verdict::Partly(Status::TryLater));
+        assert_eq!(limits.verdict(Verdict::Refused), Verdict::Refused);
+        limits.take(97);
         assert_eq!(limits.verdict(Verdict::Done), Verdict::Done);
     }
 

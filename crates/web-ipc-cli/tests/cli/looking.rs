@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::run::World;
 use crate::server::{Server, numbered, send, text};
 
@@ -96,6 +98,32 @@ fn new_messages_are_shown_as_they_come_also_those_of_a_server_that_starts_later(
     let mut server = Server::start(&world, &KEEPS);
     send(&world, &server, "{\"n\":5}\n");
     assert_eq!(following.next(), 5);
+    server.stop();
+}
+
+#[test]
+fn messages_that_have_the_numbers_of_others_are_shown_though_nobody_looked_meanwhile() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &KEEPS);
+    send(&world, &server, &numbered(4));
+    let mut following = Following::start(&world, "--inbox");
+    for number in 1..=4 {
+        assert_eq!(following.next(), number);
+    }
+    server.stop();
+    let follower = Pid::from_child(&following.child);
+    kill_process(follower, Signal::STOP).unwrap();
+    let mut server =
+        Server::start(&world, &["--inbox", "durable", "--exec", "true", "--count", "4"]);
+    server.ended();
+    // A server of an inbox that is empty counts from the beginning, and beyond the last one.
+    let mut server = Server::start(&world, &KEEPS);
+    let lines: String = (5..=10).map(|number| format!("{{\"n\":{number}}}\n")).collect();
+    send(&world, &server, &lines);
+    kill_process(follower, Signal::CONT).unwrap();
+    for number in 5..=10 {
+        assert_eq!(following.next(), number);
+    }
     server.stop();
 }
 

@@ -1,8 +1,9 @@
 //! What scripts rest on: exit statuses, silence, ids that make a repetition harmless, and servers
 //! that end by themselves.
 
-use std::io::{BufRead as _, Read as _};
-use std::process::Output;
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::process::{Command, Output};
 
 use crate::run::World;
 use crate::server::{Server, client, numbered, send, text};
@@ -184,8 +185,12 @@ fn files_are_sent_one_after_the_other_and_an_error_names_the_file() {
     let none = client(&world, &server, &["--send", &a, &path("nothing")], "");
     assert_eq!((status(&none), text(&none.stdout).as_str()), (1, ""));
     assert!(text(&none.stderr).contains("nothing: No such file"), "{}", text(&none.stderr));
-    let told = text(&client(&world, &server, &["--send", "a:1"], "").stderr);
+    let told = text(&client(&world, &server, &["--send", "a1"], "").stderr);
     assert!(told.contains("or one object in quotes: '{\"key\": \"value\"}'"), "{told}");
+    let half = client(&world, &server, &["--send", "a:1"], "");
+    assert_eq!(status(&half), 65);
+    let told = text(&half.stderr);
+    assert!(told.contains("single quotes around it: '{\"key\": \"value\"}'"), "{told}");
     server.stop();
     let mut all = String::new();
     lines.read_to_string(&mut all).unwrap();
@@ -241,6 +246,36 @@ fn a_server_gives_up_when_nothing_comes_and_says_what_is_missing() {
             "{log}"
         );
     }
+}
+
+#[test]
+fn a_server_that_is_stopped_before_all_messages_came_says_what_is_missing() {
+    let world = World::with_fresh_home();
+    for exec in [&[][..], &["--exec", "true"]] {
+        let mut server = Server::start(&world, &[&["--count", "100"][..], exec].concat());
+        send(&world, &server, &numbered(3));
+        server.signal("-TERM");
+        let log = server.ended_with(75);
+        assert!(log.contains("3 messages came, of 100 (--count), before it was stopped"), "{log}");
+    }
+}
+
+#[test]
+fn a_pipe_is_a_file_of_lines_and_whoever_writes_to_it_is_heard_to_the_end() {
+    let world = World::with_fresh_home();
+    let server = Server::start(&world, &["--inbox", "durable"]);
+    let pipe = world.folder().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let path = pipe.clone();
+    // It waits in its open until somebody reads.
+    let writer = std::thread::spawn(move || {
+        let mut pipe = OpenOptions::new().write(true).open(path)?;
+        numbered(1000).lines().try_for_each(|line| writeln!(pipe, "{line}"))
+    });
+    let sent = client(&world, &server, &["--send", pipe.to_str().unwrap()], "");
+    assert_eq!(status(&sent), 0, "{}", text(&sent.stderr));
+    assert!(text(&sent.stdout).starts_with("1000 sent, 0 duplicates, 0 refused"), "{sent:?}");
+    writer.join().unwrap().unwrap();
 }
 
 #[test]
