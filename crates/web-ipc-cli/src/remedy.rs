@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The enrolment of a name, if there is one in a home that was not cancelled.
+/// The enrolment of a name in a home, if there is one that was not cancelled.
 pub(crate) fn enrolment_of(home: &Home, name: &str) -> Option<Enrolment> {
     let enrolments = list_enrolments(home).ok()?;
     enrolments
