@@ -129,7 +129,9 @@ pub(super) fn changes_under_load(built: &Built) -> Outcome {
         Ended::by(&sandbox, &["--users", "--disable", "-u", "worker3"], &mut by_post, "error: "),
     ];
     goes_on(&mut server);
-    by_channel.finish().ended_with(77).says("revoked");
+    // A line that was under way is not known, 75; else it is refused, 77.
+    let by_channel = by_channel.finish().says("revoked");
+    assert!(matches!(by_channel.status.code(), Some(75 | 77)), "{}", by_channel.report());
     let refused = in_python.finish().ended_with(1).says(" 401 ");
     by_post.finish().ended_with(1).says("worker3");
     fs::write(sandbox.folder().join("stop"), "").unwrap_or_else(|error| panic!("{error}"));

@@ -192,7 +192,7 @@ pub(super) fn clock_off(built: &Built) -> Outcome {
 
     // An hour ahead: the bundle is good, and the server hears the client too late.
     stage.types_the_code(&line("worker1", "host2"), &shifted("+3600")).says("clock");
-    stage.ssh("host2", send, &shifted("+3600")).failed_in_one_sentence().says("clock");
+    stage.ssh("host2", send, &shifted("+3600")).ended_in_one_sentence(75).says("clock");
     // An hour behind the bundle is of the future, and no home is made.
     let refused = stage.types_the_code(&line("worker2", "host3"), &shifted("-3600"));
     refused.ended_with(1).says("clock");
@@ -200,8 +200,10 @@ pub(super) fn clock_off(built: &Built) -> Outcome {
     // A client with the right clock, which is put back afterwards.
     stage.types_the_code(&line("worker3", "host4"), &[]).succeeded();
     stage.ssh("host4", send, &[]).succeeded();
-    for hour in ["-3600", "+3600"] {
-        stage.ssh("host4", send, &shifted(hour)).failed_in_one_sentence().says("clock");
+    // An hour behind, the server's certificate is not valid yet; an hour ahead, the envelope is of
+    // the future.
+    for (hour, status) in [("-3600", 77), ("+3600", 75)] {
+        stage.ssh("host4", send, &shifted(hour)).ended_in_one_sentence(status).says("clock");
     }
     stage.ssh("host4", send, &[]).succeeded();
     stage.stop();
