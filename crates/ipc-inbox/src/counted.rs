@@ -80,8 +80,8 @@ impl Counted {
         self.backend.dropped(taken);
     }
 
-    /// Counts an end at once, since the caller may drop the future of `answer`, and the delivery has
-    /// ended all the same. An answer of [`AckError::Unsupported`] ends nothing: the delivery is
+    /// Counts an end at once, since the caller may drop the future of `answer`, and the delivery
+    /// has ended all the same. An answer of [`AckError::Unsupported`] ends nothing: the delivery is
     /// dropped afterwards.
     fn count_unless_unsupported<'a>(
         &'a self,

@@ -178,8 +178,8 @@ impl Collector for Metrics {
     }
 }
 
-/// A label's value as the format wants it: a backslash, a quotation mark and a line feed are escaped,
-/// which the library leaves to its callers.
+/// A label's value as the format wants it: a backslash, a quotation mark and a line feed are
+/// escaped, which the library leaves to its callers.
 fn escaped(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }

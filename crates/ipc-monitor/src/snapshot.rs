@@ -12,8 +12,8 @@ use crate::certificates::{Certificates, MonitoredCertificate};
 /// How many dead letters are shown, the oldest first.
 const DEAD_SHOWN: usize = 20;
 
-/// For how long dead letters that were read are shown, on all pages. Reading them takes their bodies
-/// with them, and the inbox's time.
+/// For how long dead letters that were read are shown, on all pages. Reading them takes their
+/// bodies with them, and the inbox's time.
 const DEAD_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// How long an inbox may take to say what it holds.
