@@ -90,10 +90,11 @@ impl<'s> From<&'s Histogram> for Times<'s> {
     }
 }
 
-/// The refusals that a person should know of. A first request without a session is none: the client
-/// logs in after it.
+/// The refusals that a person should know of. A first request without a session is none, since the
+/// client logs in after it, nor is one of a server that stops.
 fn refused(refusals: &[(ProblemCode, u64)]) -> u64 {
-    let counted = refusals.iter().filter(|(code, _)| *code != ProblemCode::SessionExpired);
+    let is_normal = |code| matches!(code, ProblemCode::SessionExpired | ProblemCode::ShuttingDown);
+    let counted = refusals.iter().filter(|(code, _)| !is_normal(*code));
     counted.map(|(_, count)| count).sum()
 }
 

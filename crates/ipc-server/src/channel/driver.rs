@@ -38,7 +38,7 @@ use super::wire::{self, Decoder, Event};
 use crate::admit::on_a_thread;
 use crate::authenticate::{self, NoSession};
 use crate::clock::unix_secs;
-use crate::inbox_refusal::no_reply;
+use crate::inbox_refusal::{no_reply, not_put};
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
 use crate::refusal::{Refusal, internal};
@@ -572,13 +572,10 @@ where
                     self.replies.push((self.wait)(Request { entry, user, id, is_duplicate, wait }));
                     self.waiting.insert(entry);
                 }
-                (Some(Err(PutError::IdReused)), _) => {
-                    count_refusal(self.state, &self.channel_peer, ProblemCode::IdReused);
-                    self.answers.settle(entry, ProblemCode::IdReused.as_str());
-                }
-                (Some(Err(PutError::TooLarge)), _) => {
-                    count_refusal(self.state, &self.channel_peer, ProblemCode::TooLarge);
-                    self.answers.settle(entry, ProblemCode::TooLarge.as_str());
+                (Some(Err(error @ (PutError::IdReused | PutError::TooLarge))), _) => {
+                    let code = not_put(error).code();
+                    count_refusal(self.state, &self.channel_peer, code);
+                    self.answers.settle(entry, code.as_str());
                 }
                 (Some(Err(PutError::Closed)), _) => is_closed = true,
                 (Some(Err(PutError::Unknown)), _) => is_in_doubt = true,
