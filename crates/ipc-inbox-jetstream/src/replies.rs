@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
-use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{self, ErrorCode};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use ipc_inbox::{NoReply, StorageError};
@@ -144,10 +144,15 @@ async fn look(shared: &Shared, key: Key) -> Result<Option<()>, Lost> {
             shared.answers(Led::Replies);
             Ok(found)
         }
-        // The reason is not told apart from others.
-        Ok(Err(_)) | Err(_) => {
+        // An answer, if not the one that was hoped for: another NATS server has no other.
+        Ok(Err(Lost::Refused)) => Err(Lost::Refused),
+        Ok(Err(lost)) => {
             shared.is_silent(Led::Replies, asked_at).await;
-            Err(Lost::Refused)
+            Err(lost)
+        }
+        Err(_) => {
+            shared.is_silent(Led::Replies, asked_at).await;
+            Err(Lost::Timeout)
         }
     }
 }
@@ -169,9 +174,18 @@ async fn try_to_look(shared: &Shared, key: Key) -> Result<Option<()>, Lost> {
             {
                 Ok(None)
             }
-            _ => Err(Lost::Refused),
+            LastRawMessageErrorKind::JetStream(reason) if !says_no_leader(&reason) => {
+                Err(Lost::Refused)
+            }
+            // Without a leader there is mostly no answer.
+            _ => Err(Lost::NoLeader),
         },
     }
+}
+
+/// Whether JetStream answers that a leader is missing.
+fn says_no_leader(reason: &jetstream::Error) -> bool {
+    [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NOT_LEADER].contains(&reason.error_code())
 }
 
 /// Tells the other servers something. Whoever does not hear it finds out later.
@@ -227,6 +241,20 @@ pub(crate) async fn listen(shared: Arc<Shared>) {
         for keys in shared.waits.all().chunks(LOOKS_AT_ONCE) {
             // What fails is looked for again.
             join_all(keys.iter().map(|key| look(&shared, *key))).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_answer_than_a_missing_leader_is_no_silence() {
+        for (code, is_missing) in [(10008, true), (10009, true), (10059, false), (10003, false)] {
+            let json = format!("{{\"code\":503,\"err_code\":{code},\"description\":\"\"}}");
+            let reason: jetstream::Error = serde_json::from_str(&json).unwrap();
+            assert_eq!(says_no_leader(&reason), is_missing, "{code}");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -48,13 +49,18 @@ pub(super) struct Ports {
     pub(super) routes: u16,
 }
 
-/// How soon an answer of a leader comes, if there is one, when it is asked again and again.
-const LEADER_ANSWERS_WITHIN: Duration = Duration::from_millis(250);
+/// How soon a leader answers. A NATS server that serves its clients and passes on no answer for so
+/// long hears of no leader.
+const LEADER_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// When everything had the leader that it has now, watched in a thread of its own.
+/// What has its leader for less than this has not found it: a leader that is deposed at once does
+/// not end the wait of a client.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// For how long something had no leader, watched in a thread of its own.
 pub(super) struct Election {
     is_over: Arc<AtomicBool>,
-    watching: std::thread::JoinHandle<Option<Duration>>,
+    watching: Option<JoinHandle<Option<Duration>>>,
 }
 
 impl Election {
@@ -66,56 +72,106 @@ impl Election {
             let mut leaders = Leaders::default();
             loop {
                 for subject in &subjects {
-                    let leader = ports.iter().find_map(|port| leader_of(*port, subject));
-                    leaders.see(subject, leader, begun.elapsed());
+                    let (seen, asked_at) = look_for_leader(&ports, subject);
+                    leaders.see(subject, seen, asked_at.duration_since(begun));
                 }
                 if stop.load(Ordering::Acquire) {
-                    return leaders.since(subjects.len());
+                    return leaders.longest_without(subjects.len());
                 }
                 std::thread::sleep(LOOK_EVERY);
             }
         });
-        Election { is_over, watching }
+        Election { is_over, watching: Some(watching) }
     }
 
-    /// Ends the watch. Returns how long after its beginning something had no leader or another one
-    /// for the last time; `None` if something has none.
-    pub(super) fn time(self) -> Option<Duration> {
+    /// Ends the watch. Returns the longest time without a leader of everything; `None` if something
+    /// has none now, or none was ever seen.
+    pub(super) fn time(mut self) -> Option<Duration> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<Duration> {
         self.is_over.store(true, Ordering::Release);
-        self.watching.join().ok().flatten()
+        self.watching.take()?.join().ok().flatten()
     }
 }
 
-/// Who leads what, and when that was otherwise for the last time.
+impl Drop for Election {
+    /// After a round that failed nobody asks for the time.
+    fn drop(&mut self) {
+        let _unused = self.end();
+    }
+}
+
+/// What a look at a leader shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Leader(String),
+    /// A server said so, or all that serve their clients were silent.
+    NoLeader,
+    /// No server could be asked. That is no sign of anything: the machine may be busy.
+    Unknown,
+}
+
+/// Who leads what, and the times when something had no leader.
 #[derive(Default)]
 struct Leaders {
-    of: HashMap<String, String>,
-    changed_at: Duration,
+    of: HashMap<String, Option<String>>,
+    /// When something was looked at last.
+    looked_at: Duration,
+    /// The last time without a leader: from the look before until the last one without.
+    without: Option<(Duration, Duration)>,
+    longest: Duration,
 }
 
 impl Leaders {
-    /// Takes in who leads something at this time. Who leads at the beginning is no change.
-    fn see(&mut self, what: &str, leader: Option<String>, at: Duration) {
-        let before = match &leader {
-            Some(leader) => self.of.insert(what.to_owned(), leader.clone()),
-            None => self.of.remove(what),
+    /// Takes in what was seen of something when it was asked at this time. Who leads at the
+    /// beginning is no change.
+    fn see(&mut self, what: &str, seen: Seen, at: Duration) {
+        let leader = match seen {
+            Seen::Leader(leader) => Some(leader),
+            Seen::NoLeader => None,
+            Seen::Unknown => return,
         };
-        if leader.is_none() || before.is_some_and(|before| Some(before) != leader) {
-            self.changed_at = at;
+        let before = self.of.insert(what.to_owned(), leader.clone());
+        // Between two leaders there was none, however short that was.
+        let is_new = before.flatten().is_some_and(|before| Some(before) != leader);
+        if leader.is_none() || is_new {
+            let since = match self.without {
+                Some((since, until)) if self.looked_at <= until + SETTLED_AFTER => since,
+                _ => self.looked_at,
+            };
+            self.without = Some((since, at));
+            self.longest = self.longest.max(at.saturating_sub(since));
         }
+        self.looked_at = at;
     }
 
-    fn since(&self, count: usize) -> Option<Duration> {
-        (self.of.len() == count).then_some(self.changed_at)
+    /// `None` unless each of so many has a leader.
+    fn longest_without(&self, count: usize) -> Option<Duration> {
+        let led = self.of.values().filter(|leader| leader.is_some()).count();
+        (led == count).then_some(self.longest)
     }
 }
 
-/// Which server leads what this subject asks for, if it answers at this server. Others answer with
-/// an error, if at all.
-fn leader_of(port: u16, subject: &str) -> Option<String> {
-    let mut client = NatsClient::connect_for(port, LEADER_ANSWERS_WITHIN).ok()?;
-    let info = client.ask(subject, "").ok()?;
-    info["cluster"]["leader"].as_str().map(str::to_owned)
+/// Asks one server after the other who leads what this subject asks for. Returns what is known then,
+/// and when the last one was asked.
+fn look_for_leader(ports: &[u16], subject: &str) -> (Seen, Instant) {
+    let (mut seen, mut asked_at) = (Seen::Unknown, Instant::now());
+    for port in ports {
+        asked_at = Instant::now();
+        let Ok(mut client) = NatsClient::connect_for(*port, LEADER_ANSWERS_WITHIN) else {
+            continue;
+        };
+        asked_at = Instant::now();
+        // What it answers without a leader is an error, or nothing.
+        let answer = client.ask(subject, "").unwrap_or_default();
+        if let Some(leader) = answer["cluster"]["leader"].as_str() {
+            return (Seen::Leader(leader.to_owned()), asked_at);
+        }
+        seen = Seen::NoLeader;
+    }
+    (seen, asked_at)
 }
 
 /// The servers.
@@ -414,19 +470,43 @@ mod tests {
     }
 
     #[test]
-    fn an_election_is_over_when_the_last_leader_is_there() {
+    fn the_longest_time_without_a_leader_is_found() {
         let at = Duration::from_secs;
         let mut leaders = Leaders::default();
         let mut see = |what: &str, leader: Option<&str>, secs| {
-            leaders.see(what, leader.map(str::to_owned), at(secs));
-            leaders.since(2)
+            let seen = leader.map_or(Seen::NoLeader, |name| Seen::Leader(name.to_owned()));
+            leaders.see(what, seen, at(secs));
+            leaders.longest_without(2)
         };
         assert_eq!(see("a", Some("n0"), 1), None, "of the other one nothing is known");
         assert_eq!(see("b", Some("n1"), 1), Some(at(0)), "they lead from the beginning");
         assert_eq!(see("a", None, 2), None);
-        assert_eq!(see("a", Some("n2"), 5), Some(at(2)), "it was there at some time until then");
-        assert_eq!(see("b", Some("n2"), 7), Some(at(7)));
-        assert_eq!(see("b", Some("n2"), 9), Some(at(7)));
+        assert_eq!(see("a", None, 5), None);
+        assert_eq!(see("a", Some("n2"), 6), Some(at(4)), "there was none from 1 to 5");
+        assert_eq!(see("b", Some("n1"), 6), Some(at(4)));
+        assert_eq!(see("b", Some("n0"), 7), Some(at(6)), "it was for too short: 1 to 7");
+        assert_eq!(see("a", Some("n2"), 20), Some(at(6)));
+        assert_eq!(see("a", Some("n1"), 21), Some(at(6)), "a short one, much later");
+        assert_eq!(see("b", Some("n0"), 29), Some(at(6)));
+    }
+
+    #[test]
+    fn a_look_that_could_not_ask_says_nothing() {
+        let mut leaders = Leaders::default();
+        leaders.see("a", Seen::Leader("n0".to_owned()), Duration::from_secs(1));
+        leaders.see("a", Seen::Unknown, Duration::from_secs(50));
+        assert_eq!(leaders.longest_without(1), Some(Duration::ZERO));
+        let nobody = faults::free_port().unwrap();
+        assert_eq!(look_for_leader(&[nobody], "s").0, Seen::Unknown);
+    }
+
+    #[test]
+    fn a_watch_that_nobody_asks_ends() {
+        let election = Election::watch(vec![faults::free_port().unwrap()], vec!["s".to_owned()]);
+        let is_over = Arc::clone(&election.is_over);
+        drop(election);
+        // Its thread had the other one.
+        assert_eq!(Arc::strong_count(&is_over), 1);
     }
 
     #[test]

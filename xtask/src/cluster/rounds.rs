@@ -12,7 +12,7 @@ use super::clients::{self, Answer, KINDS};
 use super::event::Event;
 use super::fault::{Fault, Faults, Victim};
 use super::links::{Link, Links};
-use super::nats::{self, NatsCluster};
+use super::nats::{self, Election, NatsCluster};
 use super::options::{InboxKind, Options};
 use super::servers::{self, Setup};
 use super::verdict::{Ledger, Verdict};
@@ -309,28 +309,28 @@ impl<'a> Run<'a> {
         if is_on_nats {
             self.read_stream()?;
         }
-        let elected = match election.map(|election| election.time()) {
+        let leaderless = match election.map(Election::time) {
             Some(None) => return Err(format!("{}: NATS has no leader", self.round)),
-            elected => elected.flatten(),
+            leaderless => leaderless.flatten(),
         };
         let [without, mended, all, wait] = [without, mended, begun.elapsed(), self.wait.0]
             .map(|time| format!("{:.1} s", time.as_secs_f64()));
-        let elected_after = elected
-            .map(|time| format!(", NATS had its leaders after {:.1} s", time.as_secs_f64()))
+        let without_leader = leaderless
+            .map(|time| format!(", NATS had no leader for {:.1} s", time.as_secs_f64()))
             .unwrap_or_default();
         (self.say)(&format!(
             "{}: all went on after {without}, whole again after {mended}, done after {all}; the \
-             longest wait was {wait}{elected_after}",
+             longest wait was {wait}{without_leader}",
             self.round
         ));
-        self.ends_wait(elected);
+        self.ends_wait(leaderless);
         Ok(())
     }
 
-    /// Passes on the longest wait until now, and how long NATS needed for new leaders meanwhile.
-    fn ends_wait(&mut self, elected: Option<Duration>) {
+    /// Passes on the longest wait until now, and for how long NATS had no leader meanwhile.
+    fn ends_wait(&mut self, leaderless: Option<Duration>) {
         let (time, whose) = std::mem::take(&mut self.wait);
-        self.ledger.wait(time, elected, whose);
+        self.ledger.wait(time, leaderless, whose);
     }
 
     fn fail(&mut self, fault: Fault) -> Result<(), String> {

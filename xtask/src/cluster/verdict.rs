@@ -21,11 +21,10 @@ const NAMED_MAX: usize = 20;
 /// The longest time that a client may wait through a failure.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How much longer it may wait than NATS needed for its leaders, if that is more. An election of
-/// NATS takes 4 to 9 s, and there is another one if it fails, or if a leader is deposed by a server
-/// that does not hear it. Nothing can be stored meanwhile, and none of these times can be
-/// configured.
-const WAIT_AFTER_ELECTION_MAX: Duration = Duration::from_secs(3);
+/// How much longer it may wait than NATS had no leader, if that is more. An election of NATS takes 4
+/// to 9 s, and there is another one if it fails, or if a leader is deposed by a server that does not
+/// hear it. Nothing can be stored meanwhile, and none of these times can be configured.
+const WAIT_WITH_LEADER_MAX: Duration = Duration::from_secs(3);
 
 /// Everything that is known of the messages of a run.
 #[derive(Debug, Default)]
@@ -56,7 +55,7 @@ pub(super) struct Ledger {
     delivered_twice: BTreeMap<Key, String>,
     redelivered: u64,
     longest_wait: (Duration, String),
-    longest_election: Duration,
+    longest_leaderless: Duration,
     waited_too_long: Vec<String>,
 }
 
@@ -108,12 +107,12 @@ impl Ledger {
         }
     }
 
-    /// Records the longest call of a round, whose it was, and how long NATS needed for its leaders
-    /// in that round, if one of its servers was killed or a link between two of them was cut.
-    pub(super) fn wait(&mut self, time: Duration, elected: Option<Duration>, whose: String) {
-        let elected = elected.unwrap_or_default();
-        self.longest_election = self.longest_election.max(elected);
-        if time >= WAIT_MAX.max(elected + WAIT_AFTER_ELECTION_MAX) {
+    /// Records the longest call of a round, whose it was, and for how long NATS had no leader in that
+    /// round, if one of its servers was killed or a link between two of them was cut.
+    pub(super) fn wait(&mut self, time: Duration, leaderless: Option<Duration>, whose: String) {
+        let leaderless = leaderless.unwrap_or_default();
+        self.longest_leaderless = self.longest_leaderless.max(leaderless);
+        if time >= WAIT_MAX.max(leaderless + WAIT_WITH_LEADER_MAX) {
             self.waited_too_long.push(format!("{:.1} s ({whose})", time.as_secs_f64()));
         }
         if self.longest_wait.0 < time {
@@ -276,7 +275,7 @@ impl Ledger {
             swapped: self.swapped,
             unmarked: self.unmarked,
             longest_wait: self.longest_wait.clone(),
-            longest_election: self.longest_election,
+            longest_leaderless: self.longest_leaderless,
             waited_too_long: self.waited_too_long.clone(),
         }
     }
@@ -316,9 +315,9 @@ pub(crate) struct Verdict {
     pub(crate) unmarked: u64,
     /// How long a call took at most, from its beginning to its answer, and which.
     pub(crate) longest_wait: (Duration, String),
-    /// For how long NATS needed for its leaders at most, after a fault of its servers.
-    pub(crate) longest_election: Duration,
-    /// The calls that took too long: for [`WAIT_MAX`], or for longer than NATS had no leader.
+    /// For how long something in NATS had no leader at most, after a fault of its servers.
+    pub(crate) longest_leaderless: Duration,
+    /// The calls that took too long: for [`WAIT_MAX`], and for longer than NATS had no leader.
     pub(crate) waited_too_long: Vec<String>,
 }
 
@@ -382,14 +381,14 @@ impl fmt::Display for Verdict {
         write!(
             f,
             ", {} acknowledged by nats-server and not kept by it, {} redelivered and marked, {} without a mark after a fault of NATS, {} in another \
-             order within a call; the longest wait was {:.1} s ({what}), the longest election of NATS \
-             {:.1} s",
+             order within a call; the longest wait was {:.1} s ({what}), NATS had no leader for {:.1} s at \
+             most",
             self.forgotten.len(),
             self.redelivered,
             self.unmarked,
             self.swapped,
             wait.as_secs_f64(),
-            self.longest_election.as_secs_f64()
+            self.longest_leaderless.as_secs_f64()
         )
     }
 }
@@ -578,21 +577,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_much_longer_than_an_election_of_nats_takes() {
-        let waited = |secs: u64, elected: u64| {
+    fn nobody_waits_much_longer_than_nats_has_no_leader() {
+        let waited = |secs: u64, leaderless: u64| {
             let mut ledger = three();
             (1..=3).for_each(|number| deliver(&mut ledger, 1, number, 0));
-            let elected = Some(Duration::from_secs(elected));
-            ledger.wait(Duration::from_secs(secs), elected, "round 1".to_owned());
+            let leaderless = Some(Duration::from_secs(leaderless));
+            ledger.wait(Duration::from_secs(secs), leaderless, "round 1".to_owned());
             ledger.verdict()
         };
-        for (secs, elected) in [(9, 0), (9, 5), (9, 9), (14, 12)] {
-            assert!(waited(secs, elected).is_good(), "{secs} {elected}");
+        for (secs, leaderless) in [(9, 0), (9, 5), (9, 9), (14, 12)] {
+            assert!(waited(secs, leaderless).is_good(), "{secs} {leaderless}");
         }
-        for (secs, elected) in [(10, 0), (10, 7), (12, 9), (15, 12)] {
-            assert!(!waited(secs, elected).is_good(), "{secs} {elected}");
+        for (secs, leaderless) in [(10, 0), (10, 7), (12, 9), (15, 12)] {
+            assert!(!waited(secs, leaderless).is_good(), "{secs} {leaderless}");
         }
-        assert!(waited(14, 12).to_string().ends_with("the longest election of NATS 12.0 s"));
+        assert!(waited(14, 12).to_string().ends_with("NATS had no leader for 12.0 s at most"));
     }
 
     #[test]
