@@ -4,7 +4,6 @@
 //! They reach each other only through the proxies of `links`: each is told of the others, and
 //! tells nobody of them.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,50 +48,54 @@ pub(super) struct Ports {
     pub(super) routes: u16,
 }
 
-/// How soon a leader answers. A NATS server that serves its clients and passes on no answer for so
-/// long hears of no leader.
+/// How soon a leader answers. If all NATS servers that serve clients pass on no answer for so long,
+/// there is no leader.
 const LEADER_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the server that passed on the last answer is asked alone.
+const ASKED_ALONE_FOR: Duration = Duration::from_millis(300);
 
 /// What has its leader for less than this has not found it: a leader that is deposed at once does
 /// not end the wait of a client.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// For how long something had no leader, watched in a thread of its own.
+/// For how long something had no leader, watched in a thread for each that has one.
 pub(super) struct Election {
     is_over: Arc<AtomicBool>,
-    watching: Option<JoinHandle<Option<Duration>>>,
+    watching: Vec<JoinHandle<Leader>>,
 }
 
 impl Election {
     /// Watches from now on. `ports` are those of the servers that run.
-    fn watch(ports: Vec<u16>, subjects: Vec<String>) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (begun, stop) = (Instant::now(), Arc::clone(&is_over));
-        let watching = std::thread::spawn(move || {
-            let mut leaders = Leaders::default();
-            loop {
-                for subject in &subjects {
-                    let (seen, asked_at) = look_for_leader(&ports, subject);
-                    leaders.see(subject, seen, asked_at.duration_since(begun));
+    fn watch(ports: &[u16], subjects: Vec<String>) -> Self {
+        let (begun, is_over) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+        let watch = |subject: String| {
+            let (mut ports, is_over) = (ports.to_vec(), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                let mut leader = Leader::default();
+                loop {
+                    let (asked_at, seen) = (begun.elapsed(), look_for_leader(&mut ports, &subject));
+                    leader.see(seen, asked_at);
+                    if is_over.load(Ordering::Acquire) {
+                        return leader;
+                    }
+                    std::thread::sleep(LOOK_EVERY);
                 }
-                if stop.load(Ordering::Acquire) {
-                    return leaders.longest_without(subjects.len());
-                }
-                std::thread::sleep(LOOK_EVERY);
-            }
-        });
-        Election { is_over, watching: Some(watching) }
+            })
+        };
+        let watching = subjects.into_iter().map(watch).collect();
+        Election { is_over, watching }
     }
 
-    /// Ends the watch. Returns the longest time without a leader of everything; `None` if something
-    /// has none now, or none was ever seen.
+    /// Ends the watch. Returns the longest time for which not everything had a leader; `None` if
+    /// something has none now, or none was ever seen.
     pub(super) fn time(mut self) -> Option<Duration> {
-        self.end()
+        longest_without(&self.end()?)
     }
 
-    fn end(&mut self) -> Option<Duration> {
+    fn end(&mut self) -> Option<Vec<Leader>> {
         self.is_over.store(true, Ordering::Release);
-        self.watching.take()?.join().ok().flatten()
+        self.watching.drain(..).map(|thread| thread.join().ok()).collect()
     }
 }
 
@@ -113,65 +116,81 @@ enum Seen {
     Unknown,
 }
 
-/// Who leads what, and the times when something had no leader.
-#[derive(Default)]
-struct Leaders {
-    of: HashMap<String, Option<String>>,
-    /// When something was looked at last.
-    looked_at: Duration,
-    /// The last time without a leader: from the look before until the last one without.
-    without: Option<(Duration, Duration)>,
-    longest: Duration,
+/// Who leads something, and when it had no leader.
+#[derive(Debug, Default)]
+struct Leader {
+    name: Option<String>,
+    /// When it led for certain.
+    led_at: Duration,
+    /// Since when there is none.
+    gone_since: Option<Duration>,
+    /// Each time without one, up to when the next one led for certain.
+    without: Vec<(Duration, Duration)>,
 }
 
-impl Leaders {
-    /// Takes in what was seen of something when it was asked at this time. Who leads at the
-    /// beginning is no change.
-    fn see(&mut self, what: &str, seen: Seen, at: Duration) {
-        let leader = match seen {
-            Seen::Leader(leader) => Some(leader),
-            Seen::NoLeader => None,
-            Seen::Unknown => return,
-        };
-        let before = self.of.insert(what.to_owned(), leader.clone());
-        // Between two leaders there was none, however short that was.
-        let is_new = before.flatten().is_some_and(|before| Some(before) != leader);
-        if leader.is_none() || is_new {
-            let since = match self.without {
-                Some((since, until)) if self.looked_at <= until + SETTLED_AFTER => since,
-                _ => self.looked_at,
-            };
-            self.without = Some((since, at));
-            self.longest = self.longest.max(at.saturating_sub(since));
+impl Leader {
+    /// Takes in what was seen after it was asked for at this time. Who leads at the beginning is no
+    /// change.
+    fn see(&mut self, seen: Seen, asked_at: Duration) {
+        match seen {
+            Seen::Leader(name) => {
+                // Between two leaders there was none, however short that was.
+                let is_other = self.name.as_ref().is_some_and(|before| *before != name);
+                let since = self.gone_since.take().or(is_other.then_some(self.led_at));
+                self.without.extend(since.map(|since| (since, asked_at)));
+                (self.name, self.led_at) = (Some(name), asked_at);
+            }
+            Seen::NoLeader => drop(self.gone_since.get_or_insert(self.led_at)),
+            Seen::Unknown => (),
         }
-        self.looked_at = at;
-    }
-
-    /// `None` unless each of so many has a leader.
-    fn longest_without(&self, count: usize) -> Option<Duration> {
-        let led = self.of.values().filter(|leader| leader.is_some()).count();
-        (led == count).then_some(self.longest)
     }
 }
 
-/// Asks one server after the other who leads what this subject asks for. Returns what is known then,
-/// and when the last one was asked.
-fn look_for_leader(ports: &[u16], subject: &str) -> (Seen, Instant) {
-    let (mut seen, mut asked_at) = (Seen::Unknown, Instant::now());
-    for port in ports {
-        asked_at = Instant::now();
-        let Ok(mut client) = NatsClient::connect_for(*port, LEADER_ANSWERS_WITHIN) else {
-            continue;
+/// The longest time for which not each of these led; `None` unless each does now.
+fn longest_without(leaders: &[Leader]) -> Option<Duration> {
+    if leaders.iter().any(|leader| leader.name.is_none() || leader.gone_since.is_some()) {
+        return None;
+    }
+    let mut times: Vec<_> = leaders.iter().flat_map(|leader| leader.without.clone()).collect();
+    times.sort_unstable();
+    let (mut longest, mut last) = (Duration::ZERO, None::<(Duration, Duration)>);
+    for (since, until) in times {
+        let together = match last {
+            Some((first, end)) if since <= end + SETTLED_AFTER => (first, until.max(end)),
+            _ => (since, until),
         };
-        asked_at = Instant::now();
+        longest = longest.max(together.1 - together.0);
+        last = Some(together);
+    }
+    Some(longest)
+}
+
+/// Asks who leads what this subject asks for: first the server that knew it last, which is the first
+/// of `ports` and comes there, then all.
+fn look_for_leader(ports: &mut [u16], subject: &str) -> Seen {
+    let ask = |port: u16, within: Duration| {
+        let Ok(mut client) = NatsClient::connect_for(port, within) else { return Seen::Unknown };
         // What it answers without a leader is an error, or nothing.
         let answer = client.ask(subject, "").unwrap_or_default();
-        if let Some(leader) = answer["cluster"]["leader"].as_str() {
-            return (Seen::Leader(leader.to_owned()), asked_at);
-        }
-        seen = Seen::NoLeader;
+        let leader = answer["cluster"]["leader"].as_str();
+        leader.map_or(Seen::NoLeader, |leader| Seen::Leader(leader.to_owned()))
+    };
+    if let Some(Seen::Leader(leader)) = ports.first().map(|port| ask(*port, ASKED_ALONE_FOR)) {
+        return Seen::Leader(leader);
     }
-    (seen, asked_at)
+    let all: Vec<Seen> = std::thread::scope(|scope| {
+        let asking: Vec<_> =
+            ports.iter().map(|port| scope.spawn(|| ask(*port, LEADER_ANSWERS_WITHIN))).collect();
+        asking.into_iter().map(|asked| asked.join().unwrap_or(Seen::Unknown)).collect()
+    });
+    match all.iter().position(|seen| matches!(seen, Seen::Leader(_))) {
+        Some(place) => {
+            ports.swap(0, place);
+            all[place].clone()
+        }
+        None if all.contains(&Seen::NoLeader) => Seen::NoLeader,
+        None => Seen::Unknown,
+    }
 }
 
 /// The servers.
@@ -345,7 +364,8 @@ impl NatsCluster {
     /// Watches the election of new leaders, after a server was killed or a link broke.
     pub(super) fn watch_election(&self) -> Election {
         let running = self.servers.iter().filter(|server| server.process.is_some());
-        Election::watch(running.map(|server| server.ports.clients).collect(), led_subjects())
+        let ports: Vec<u16> = running.map(|server| server.ports.clients).collect();
+        Election::watch(&ports, led_subjects())
     }
 
     /// How many messages are not acknowledged.
@@ -469,40 +489,46 @@ mod tests {
         }
     }
 
+    /// What was seen of a leader at these seconds.
+    fn leader(looks: &[(u64, Option<&str>)]) -> Leader {
+        let mut leader = Leader::default();
+        for (at, name) in looks {
+            let seen = name.map_or(Seen::NoLeader, |name| Seen::Leader(name.to_owned()));
+            leader.see(seen, Duration::from_secs(*at));
+        }
+        leader
+    }
+
     #[test]
     fn the_longest_time_without_a_leader_is_found() {
-        let at = Duration::from_secs;
-        let mut leaders = Leaders::default();
-        let mut see = |what: &str, leader: Option<&str>, secs| {
-            let seen = leader.map_or(Seen::NoLeader, |name| Seen::Leader(name.to_owned()));
-            leaders.see(what, seen, at(secs));
-            leaders.longest_without(2)
-        };
-        assert_eq!(see("a", Some("n0"), 1), None, "of the other one nothing is known");
-        assert_eq!(see("b", Some("n1"), 1), Some(at(0)), "they lead from the beginning");
-        assert_eq!(see("a", None, 2), None);
-        assert_eq!(see("a", None, 5), None);
-        assert_eq!(see("a", Some("n2"), 6), Some(at(4)), "there was none from 1 to 5");
-        assert_eq!(see("b", Some("n1"), 6), Some(at(4)));
-        assert_eq!(see("b", Some("n0"), 7), Some(at(6)), "it was for too short: 1 to 7");
-        assert_eq!(see("a", Some("n2"), 20), Some(at(6)));
-        assert_eq!(see("a", Some("n1"), 21), Some(at(6)), "a short one, much later");
-        assert_eq!(see("b", Some("n0"), 29), Some(at(6)));
+        let secs = |leaders: &[Leader]| longest_without(leaders).map(|time| time.as_secs());
+        let (n0, n1) = (Some("n0"), Some("n1"));
+        let steady = || leader(&[(1, n1), (30, n1)]);
+        assert_eq!(secs(&[steady(), steady()]), Some(0), "they lead from the beginning");
+        let back = || leader(&[(1, n0), (2, None), (5, None), (6, n0)]);
+        assert_eq!(secs(&[back(), steady()]), Some(5), "it led for certain at 1 and at 6");
+        let gone = leader(&[(0, None), (4, n0)]);
+        assert_eq!(secs(&[gone, steady()]), Some(4), "it was gone from the beginning");
+        let other = leader(&[(7, n0), (8, n1)]);
+        assert_eq!(secs(&[back(), other]), Some(7), "one after the other, from 1 to 8");
+        let later = leader(&[(20, n0), (22, n1)]);
+        assert_eq!(secs(&[back(), later]), Some(5), "much later, and shorter");
+        assert_eq!(secs(&[steady(), leader(&[(1, n0), (2, None)])]), None, "it has none");
+        assert_eq!(secs(&[steady(), leader(&[])]), None, "of it nothing is known");
     }
 
     #[test]
     fn a_look_that_could_not_ask_says_nothing() {
-        let mut leaders = Leaders::default();
-        leaders.see("a", Seen::Leader("n0".to_owned()), Duration::from_secs(1));
-        leaders.see("a", Seen::Unknown, Duration::from_secs(50));
-        assert_eq!(leaders.longest_without(1), Some(Duration::ZERO));
+        let mut leader = leader(&[(1, Some("n0"))]);
+        leader.see(Seen::Unknown, Duration::from_secs(50));
+        assert_eq!(longest_without(&[leader]), Some(Duration::ZERO));
         let nobody = faults::free_port().unwrap();
-        assert_eq!(look_for_leader(&[nobody], "s").0, Seen::Unknown);
+        assert_eq!(look_for_leader(&mut [nobody], "s"), Seen::Unknown);
     }
 
     #[test]
     fn a_watch_that_nobody_asks_ends() {
-        let election = Election::watch(vec![faults::free_port().unwrap()], vec!["s".to_owned()]);
+        let election = Election::watch(&[faults::free_port().unwrap()], vec!["s".to_owned()]);
         let is_over = Arc::clone(&election.is_over);
         drop(election);
         // Its thread had the other one.
