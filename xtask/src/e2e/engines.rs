@@ -1,5 +1,5 @@
-//! NATS JetStream and PostgreSQL for the scenarios of docs/scaling.md, and what its commands become
-//! with them.
+//! NATS JetStream and PostgreSQL for the scenarios of docs/scaling.md and of the pages about both
+//! engines, and what their commands become with them.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub(super) const HOSTS: &str = "127.0.1.";
 const ENGINES: &str = "127.0.1.9";
 
 /// The file with the database's authority, on the page.
-const AUTHORITY_SHOWN: &str = "/etc/ssl/db.crt";
+pub(super) const AUTHORITY_SHOWN: &str = "/etc/ssl/db.crt";
 
 /// Why the engines cannot run here; `None` if they can.
 pub(super) fn lacks() -> Option<String> {

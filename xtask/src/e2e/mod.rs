@@ -10,6 +10,7 @@ mod client_processes;
 mod cluster_runs;
 mod console_blocks;
 mod crash_runs;
+mod engine_pages;
 mod engines;
 mod enrolled;
 mod expect;
@@ -117,6 +118,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "every command of docs/scaling.md prints what the page says, from one server to three",
         scaling::page,
+    ),
+    (
+        "the commands of docs/jetstream.md serve, and bring a dead letter back",
+        engine_pages::jetstream,
+    ),
+    (
+        "the commands of docs/postgresql.md move users, and make a home without a users.db",
+        engine_pages::postgresql,
     ),
     (
         "of servers on hosts of their own one is killed and another joins, by the page's commands",
