@@ -256,7 +256,9 @@ fn roots(
     Ok(Arc::new(roots))
 }
 
-/// What is revoked: a serial number, with the identifier of the key that issued it.
+/// What is revoked: a serial number, with the identifier of the key that issued it. And without:
+/// certificates of the Python tool do not name the key, and a serial number of theirs is that of no
+/// other certificate here.
 type Revoked = HashSet<(Option<Vec<u8>>, SerialNumber)>;
 
 /// Reads the lists of revoked certificates. One that cannot be read is not left out: what it
@@ -270,7 +272,10 @@ fn revoked(
         let list = RevocationList::from_der(list)
             .ok_or_else(|| HomeError::BadRevocationList { path: home.revocation_list_file() })?;
         let issuer = list.issuer_key_id;
-        revoked.extend(list.entries.into_iter().map(|entry| (issuer.clone(), entry.serial)));
+        for entry in list.entries {
+            revoked.insert((None, entry.serial.clone()));
+            revoked.insert((issuer.clone(), entry.serial));
+        }
     }
     Ok(revoked)
 }
