@@ -27,6 +27,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-base", &[]),
     ("ipc-envelope", &[]),
     ("ipc-protocol", &[]),
+    ("ipc-pickle", &["ipc-protocol"]),
     ("ipc-sqlite", &["ipc-base"]),
     ("ipc-store", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
     ("ipc-store-postgres", &["ipc-base", "ipc-protocol", "ipc-store"]),
