@@ -22,6 +22,9 @@ pub struct CertificateInfo {
     pub subject: Option<String>,
     /// The DNS names and IP addresses in their order; entries of other kinds are omitted.
     pub alt_names: Vec<String>,
+    /// Those of the names that are IP addresses written as DNS names, as the Python tool writes
+    /// them. A verifier that is given an address does not look at them.
+    pub addresses_as_names: Vec<String>,
     /// The first second in which the certificate is valid, in seconds since the Unix epoch; 0 for
     /// an earlier time.
     pub not_before_secs: u64,
@@ -114,6 +117,10 @@ impl CertificateInfo {
                 .subject_alt_names()
                 .map(|names| names.iter().filter_map(alt_name).collect())
                 .unwrap_or_default(),
+            addresses_as_names: certificate
+                .subject_alt_names()
+                .map(|names| names.iter().filter_map(address_as_name).collect())
+                .unwrap_or_default(),
             not_before_secs: x509::to_unix_secs(certificate.not_before())?,
             not_after_secs: x509::to_unix_secs(certificate.not_after())?,
             serial: x509::read_serial(certificate.serial_number())?,
@@ -152,6 +159,11 @@ fn alt_name(name: &GeneralNameRef) -> Option<String> {
         .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
         .ok()
         .map(|address| address.to_string())
+}
+
+fn address_as_name(name: &GeneralNameRef) -> Option<String> {
+    let dns = name.dnsname()?;
+    dns.parse::<IpAddr>().is_ok().then(|| dns.to_owned())
 }
 
 #[cfg(test)]
@@ -226,6 +238,7 @@ mod tests {
         );
 
         // An address that was written as a DNS name becomes one.
+        assert_eq!(info.addresses_as_names, ["127.0.0.1"]);
         let renewal = LeafRequest::renewal_of(&info).unwrap();
         assert_eq!(renewal.usages, Usages::ServerAndClient);
         assert!(renewal.alt_names.iter().any(|name| name.address().is_some()), "{renewal:?}");

@@ -88,9 +88,10 @@ pub(crate) fn parse(
         return Err(UsageError::without_action(None, &command.render_help().to_string()));
     };
     let action = match name {
-        "init" if options.get_flag("run") => {
-            Some(Action::Init { force: options.get_flag("force") })
-        }
+        "init" if options.get_flag("run") => Some(match options.get_one::<PathBuf>("importFrom") {
+            Some(from) => Action::Import { from: from.clone() },
+            None => Action::Init { force: options.get_flag("force") },
+        }),
         "certs" => {
             refuse_users_db_without_list(&command, "certs", options)?;
             certs_action(&command, options)?

@@ -48,6 +48,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-home",
             "ipc-store",
             "ipc-store-postgres",
+            "ipc-pickle",
             "ipc-pki",
             "ipc-inbox",
         ],

@@ -33,6 +33,10 @@ pub(crate) enum Action {
     Init {
         force: bool,
     },
+    /// Make a home from the environment of the Python tool in this directory.
+    Import {
+        from: PathBuf,
+    },
     Certs(Certs),
     ListCertificates,
     /// The name or serial number of the certificates to revoke.
