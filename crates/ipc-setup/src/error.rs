@@ -495,7 +495,7 @@ impl SetupError {
                 Remedy::TakeOver { path: path.clone() }
             }
             Self::NoEnvironment { .. } | Self::NotAnEnvironment { .. } => Remedy::act(
-                "give the directory web_env of that tool, as it is on the server's host",
+                "give the directory web_env of the Python tool, as it is on the server's host",
             ),
             Self::BadMessageKey { path }
             | Self::BadOldUsers { path, .. }
