@@ -449,5 +449,9 @@ async fn prepare(
     let watch =
         following::begin(home.clone(), name.clone(), builder.protocol, seen, state.clone())?;
     log::info!("Listening on {}://{address} as {name}", builder.protocol);
+    #[cfg(feature = "python-compat")]
+    if state.python.is_some() {
+        log::info!("Messages of the unmodified Python tool are accepted too");
+    }
     Ok(Prepared { server, state, inbox, address, watch })
 }

@@ -3,9 +3,11 @@
 //! `xtask/src/e2e/python_peer.py` is such a peer in Python.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipc_home::PeerName;
 use ipc_inbox::MemoryOptions;
 use ipc_pickle::from_json;
 use ipc_protocol::{MessageId, ProblemCode, Protocol, Route};
@@ -17,7 +19,7 @@ use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
 use crate::fixture::*;
-use crate::trust::own_home;
+use crate::trust::{OwnHome, own_home};
 use crate::ways::*;
 
 fn python() -> ServerBuilder {
@@ -405,6 +407,58 @@ async fn a_full_inbox_refuses_and_the_same_bytes_are_taken_once_there_is_room() 
     let again = connection.submit_python(&second).await;
     again.is_success();
     assert_eq!(again.header("web-ipc-duplicate"), None);
+}
+
+/// A home with an authority and a pair as the Python tool makes them, which both ends present.
+fn home_of_the_tool() -> (OwnHome, Arc<ClientConfig>) {
+    let place = own_home();
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python-tool");
+    for file in ["web-ipc-ca.crt", "web-ipc-ca.key", "localhost.crt", "localhost.key"] {
+        let content = std::fs::read(made.join(file)).unwrap();
+        ipc_home::write_secret_atomically(&place.home.root().join(file), &content).unwrap();
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in place.home.ca_certificates().unwrap() {
+        roots.add(certificate).unwrap();
+    }
+    let pair = place.home.identity(&PeerName::parse("localhost").unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(pair.chain, pair.key)
+        .unwrap();
+    (place, Arc::new(config))
+}
+
+#[tokio::test]
+async fn the_tools_own_certificates_are_good_at_both_ends_and_can_be_revoked() {
+    let (place, config) = home_of_the_tool();
+    let server = Server::builder(&place.home)
+        .bind("127.0.0.1:0")
+        .workers(1)
+        .python_compat()
+        .start()
+        .await
+        .unwrap();
+    let mut connection = connect_tls(server.address(), &config).await.unwrap();
+    connection.log_in_python(&admin()).await.is_success();
+    connection.submit_python(&pickled("{}")).await.is_success();
+    let delivery = server.inbox().recv().await.unwrap();
+    assert_eq!((delivery.user(), delivery.peer()), ("ipc-admin", Some("localhost")));
+
+    // It does not name its authority's key, by which a revocation list is found for others.
+    place.revoke(&place.home.identity(&PeerName::parse("localhost").unwrap()).unwrap());
+    let start = Instant::now();
+    loop {
+        let answer = connection.submit_python(&pickled("{}")).await;
+        if answer.status == 403 {
+            answer.is_refusal(ProblemCode::CertificateRevoked);
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "the revoked certificate is taken");
+    }
 }
 
 #[tokio::test]
