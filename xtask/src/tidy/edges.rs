@@ -37,7 +37,15 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-inbox-jetstream", &["ipc-base", "ipc-protocol", "ipc-inbox"]),
     (
         "ipc-server",
-        &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"],
+        &[
+            "ipc-base",
+            "ipc-envelope",
+            "ipc-protocol",
+            "ipc-pickle",
+            "ipc-home",
+            "ipc-store",
+            "ipc-inbox",
+        ],
     ),
     ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home"]),
     (

@@ -332,6 +332,13 @@ fn serve_command() -> Command {
                 .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users"),
         )
         .arg(
+            Arg::new("compat")
+                .long("compat")
+                .value_name("PEER")
+                .value_parser(["python"])
+                .help("Also take messages of peers that run the unmodified Python tool, as pickled dicts; nothing in a pickle is run. Such a peer has no session of its own: see docs/from-the-python-tool.md"),
+        )
+        .arg(
             Arg::new("count")
                 .long("count")
                 .value_name("N")
