@@ -17,10 +17,11 @@ use crate::counts::Counts;
 const LISTS: &str = "docs/api";
 
 /// The libraries that RELEASING.md publishes, lowest layer first.
-const CRATES: [&str; 16] = [
+const CRATES: [&str; 17] = [
     "ipc-base",
     "ipc-envelope",
     "ipc-protocol",
+    "ipc-pickle",
     "ipc-sqlite",
     "ipc-store",
     "ipc-pki",

@@ -47,9 +47,9 @@ pub enum Remedy {
         /// The directory.
         path: PathBuf,
     },
-    /// Copy only the users of the Python tool into an empty directory, and use that as the home.
-    CopyUsers {
-        /// The file with the users.
+    /// Take the environment of the Python tool over into a new home.
+    TakeOver {
+        /// The environment's directory.
         path: PathBuf,
     },
     /// Copy the users of the home to the database that they are to be in.
@@ -420,12 +420,8 @@ impl fmt::Display for Remedy {
                     path.display()
                 );
             }
-            Remedy::CopyUsers { path } => {
-                return write!(
-                    f,
-                    "copy {} alone into an empty directory, and use that as the home",
-                    path.display()
-                );
+            Remedy::TakeOver { path } => {
+                return write!(f, "take {} over into a new home", path.display());
             }
             Remedy::CopyUsersToDatabase => "copy the users to that database first",
             Remedy::StopServer => "stop it first",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use zeroize::Zeroize;
 
 use crate::primitives::RunningMac;
-use crate::token::TAG_BYTES;
+use crate::token::{TAG_BYTES, ciphertext_bytes};
 use crate::{Freshness, KeyRing, OpenError};
 
 /// A token shorter than this is not hashed while it arrives: hashing it at the end takes little
@@ -137,6 +137,14 @@ impl Incoming {
     /// 0 before it was opened.
     pub fn key_index(&self) -> usize {
         self.key_index
+    }
+
+    /// The token's MAC, once the token is open. Two tokens have the same MAC only if they are the
+    /// same token.
+    pub fn mac(&self) -> Option<[u8; 32]> {
+        let plaintext = self.plaintext.as_ref()?;
+        let signed_end = plaintext.start + ciphertext_bytes(plaintext.len());
+        self.bytes.get(signed_end..)?.first_chunk::<TAG_BYTES>().copied()
     }
 
     /// Wipes the bytes that have arrived, and frees their memory.

@@ -280,7 +280,7 @@ impl HomeError {
                 "use a web-ipc that was built with the feature `postgres`; a program opens the \
                  database itself and gives it to its server",
             ),
-            Self::PythonTool { path } => Remedy::CopyUsers { path: path.join("users.db") },
+            Self::PythonTool { path } => Remedy::TakeOver { path: path.clone() },
             Self::BrokenLink { path, .. } => {
                 Remedy::MendLink { path: path.clone() }.or(Remedy::UseAnotherHome)
             }

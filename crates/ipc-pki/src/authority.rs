@@ -10,7 +10,7 @@ use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectKeyIdentifier};
-use openssl::x509::{X509, X509KeyUsage};
+use openssl::x509::{X509, X509KeyUsage, X509NameRef};
 use thiserror::Error;
 
 use crate::der;
@@ -124,6 +124,30 @@ impl Authority {
     /// # Errors
     /// [`CreateError`]. No argument makes it panic.
     pub fn create(options: &AuthorityOptions, now_secs: u64) -> Result<Self, CreateError> {
+        let failed = |source: ErrorStack| CreateError::OpenSsl { source: source.into() };
+        let name = x509::common_name(CA_COMMON_NAME).map_err(failed)?;
+        Self::create_named(&name, options, now_secs)
+    }
+
+    /// Creates the authority that replaces this one: as [`create`](Self::create), with the subject
+    /// of this one. Only then can this one certify its key
+    /// ([`cross_certify`](Self::cross_certify)).
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_successor(
+        &self,
+        options: &AuthorityOptions,
+        now_secs: u64,
+    ) -> Result<Self, CreateError> {
+        Self::create_named(self.certificate.subject_name(), options, now_secs)
+    }
+
+    fn create_named(
+        name: &X509NameRef,
+        options: &AuthorityOptions,
+        now_secs: u64,
+    ) -> Result<Self, CreateError> {
         let days = options.validity_days;
         if !(1..=VALIDITY_DAYS_MAX).contains(&days) {
             return Err(CreateError::ValidityDays { days });
@@ -134,7 +158,9 @@ impl Authority {
         }
         let failed = |source: ErrorStack| CreateError::OpenSsl { source: source.into() };
         let key = options.key_type.generate().map_err(failed)?;
-        let certificate = self_signed(&key, now_secs, not_after_secs).map_err(failed)?;
+        let not_before_secs = now_secs.saturating_sub(x509::BACKDATED_SECS);
+        let certificate =
+            self_signed(name, &key, not_before_secs, not_after_secs).map_err(failed)?;
         Self::assemble(certificate, key).map_err(failed)
     }
 
@@ -147,27 +173,49 @@ impl Authority {
     /// # Errors
     /// [`LoadError`] says which of the two files is wrong, or that they do not match.
     pub fn load(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, LoadError> {
-        let key_pem = x509::unmarked(key_pem);
-        let certificates =
-            x509::certificates_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
-        if certificates.is_empty() {
-            return Err(LoadError::NoCertificate);
-        }
-        if key::is_encrypted(key_pem) {
-            return Err(LoadError::EncryptedKey);
-        }
-        // OpenSSL's own callback would ask for a passphrase on the terminal.
-        let key =
-            PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).map_err(|_| LoadError::Key)?;
+        let (certificate, key) = read(certificate_pem, key_pem)?;
+        Self::checked(certificate, key)
+    }
 
+    /// Loads an authority that another program made, as [`load`](Self::load) does. Where its
+    /// certificate has no key usages or no subject key identifier, it is signed anew, with both.
+    ///
+    /// Key and subject stay. So a peer that trusts the old certificate accepts what is issued from
+    /// now on, and the new certificate verifies what was issued before. The new certificate ends
+    /// with the old one, or after [`CA_VALIDITY_DAYS`] days from `now_secs` if that is earlier.
+    /// Returns the authority, and whether its certificate is a new one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for what is mended.
+    pub fn adopt(
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+        now_secs: u64,
+    ) -> Result<(Self, bool), LoadError> {
         let failed = |source: ErrorStack| LoadError::OpenSsl { source: source.into() };
-        let certificate = certificate_of(certificates, &key)?;
-        if !key::can_sign(&key) {
-            return Err(LoadError::UnsupportedKey);
+        let (certificate, key) = read(certificate_pem, key_pem)?;
+        let is_ca = der::is_ca(&certificate.to_der().map_err(failed)?);
+        let lacks_parts =
+            certificate.key_usage().is_none() || certificate.subject_key_id().is_none();
+        let is_forbidden = certificate
+            .key_usage()
+            .is_some_and(|usage| !usage.contains(X509KeyUsage::KEY_CERT_SIGN));
+        if !is_ca || !lacks_parts || is_forbidden {
+            return Ok((Self::checked(certificate, key)?, false));
         }
-        if !key::is_sound(&key) {
-            return Err(LoadError::Key);
-        }
+        let not_before_secs = x509::to_unix_secs(certificate.not_before()).map_err(failed)?;
+        let not_after_secs = x509::to_unix_secs(certificate.not_after())
+            .map_err(failed)?
+            .min(x509::days_after(now_secs, CA_VALIDITY_DAYS));
+        let renewed =
+            self_signed(certificate.subject_name(), &key, not_before_secs, not_after_secs)
+                .map_err(failed)?;
+        Ok((Self::checked(renewed, key)?, true))
+    }
+
+    /// Checks that the certificate is an authority's that can be used.
+    fn checked(certificate: X509, key: PKey<Private>) -> Result<Self, LoadError> {
+        let failed = |source: ErrorStack| LoadError::OpenSsl { source: source.into() };
         let may_sign = certificate
             .key_usage()
             .is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN));
@@ -257,15 +305,39 @@ fn certificate_of(certificates: Vec<X509>, key: &PKey<Private>) -> Result<X509, 
     last.ok_or(if unreadable { LoadError::UnsupportedKey } else { LoadError::Mismatch })
 }
 
+/// Reads a certificate and its key from two PEM files. The key is one that can sign.
+fn read(certificate_pem: &[u8], key_pem: &[u8]) -> Result<(X509, PKey<Private>), LoadError> {
+    let key_pem = x509::unmarked(key_pem);
+    let certificates =
+        x509::certificates_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
+    if certificates.is_empty() {
+        return Err(LoadError::NoCertificate);
+    }
+    if key::is_encrypted(key_pem) {
+        return Err(LoadError::EncryptedKey);
+    }
+    // OpenSSL's own callback would ask for a passphrase on the terminal.
+    let key =
+        PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).map_err(|_| LoadError::Key)?;
+    let certificate = certificate_of(certificates, &key)?;
+    if !key::can_sign(&key) {
+        return Err(LoadError::UnsupportedKey);
+    }
+    if !key::is_sound(&key) {
+        return Err(LoadError::Key);
+    }
+    Ok((certificate, key))
+}
+
 fn self_signed(
+    name: &X509NameRef,
     key: &PKey<Private>,
-    now_secs: u64,
+    not_before_secs: u64,
     not_after_secs: u64,
 ) -> Result<X509, ErrorStack> {
-    let name = x509::common_name(CA_COMMON_NAME)?;
-    let mut builder = x509::start(now_secs, not_after_secs)?;
-    builder.set_subject_name(&name)?;
-    builder.set_issuer_name(&name)?;
+    let mut builder = x509::start_between(not_before_secs, not_after_secs)?;
+    builder.set_subject_name(name)?;
+    builder.set_issuer_name(name)?;
     builder.set_pubkey(key)?;
     builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
     builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
@@ -342,6 +414,79 @@ mod tests {
         assert_eq!(info.not_before_secs, NOW_SECS - 300);
         assert_eq!(info.not_after_secs, NOW_SECS + 3_650 * 86_400);
         assert_eq!(info.serial.as_be_bytes().len(), 16);
+    }
+
+    /// An authority as the Python tool makes it: with neither key usages nor identifiers, and with
+    /// a subject of several parts.
+    fn of_the_python_tool(key: &PKey<Private>) -> Vec<u8> {
+        let mut name = openssl::x509::X509Name::builder().unwrap();
+        for (nid, value) in [("C", "US"), ("O", "US-Company"), ("CN", "web-ipc-ca")] {
+            name.append_entry_by_text(nid, value).unwrap();
+        }
+        let name = name.build();
+        hand_made(key, |builder| {
+            builder.set_subject_name(&name).unwrap();
+            builder.set_issuer_name(&name).unwrap();
+            builder.set_not_after(&x509::time(NOW_SECS + 36_500 * 86_400).unwrap()).unwrap();
+            builder
+                .append_extension(BasicConstraints::new().critical().ca().build().unwrap())
+                .unwrap();
+        })
+    }
+
+    #[test]
+    fn an_authority_without_usages_and_identifier_is_adopted_with_its_key_and_subject() {
+        let key = KeyType::Rsa2048.generate().unwrap();
+        let old_pem = of_the_python_tool(&key);
+        let key_pem = key.private_key_to_pem_pkcs8().unwrap();
+        assert!(matches!(Authority::load(&old_pem, &key_pem), Err(LoadError::NotAnAuthority)));
+
+        let (adopted, is_signed_anew) = Authority::adopt(&old_pem, &key_pem, NOW_SECS).unwrap();
+        assert!(is_signed_anew);
+        let old = X509::from_pem(&old_pem).unwrap();
+        let new = &adopted.certificate;
+        assert!(old.subject_name().try_cmp(new.subject_name()).unwrap().is_eq());
+        assert!(old.public_key().unwrap().public_eq(&adopted.key));
+        assert_eq!(adopted.not_after_secs(), NOW_SECS + 3_650 * 86_400);
+        // Whoever has the old certificate verifies what is issued now.
+        let leaf = adopted.issue(&LeafRequest::new("a".parse().unwrap()), NOW_SECS).unwrap();
+        assert!(key::is_issued_by(&leaf.certificate_pem, &old_pem));
+        // And it is one as those made here.
+        let again = Authority::load(adopted.certificate_pem(), &key_pem).unwrap();
+        let (_, is_signed_anew) =
+            Authority::adopt(again.certificate_pem(), &key_pem, NOW_SECS).unwrap();
+        assert!(!is_signed_anew);
+        assert!(again.revocation_list(&[], 1, NOW_SECS, NOW_SECS + 1).is_ok());
+
+        let successor = adopted.create_successor(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        assert_eq!(successor.key.id(), openssl::pkey::Id::EC);
+        adopted.cross_certify(&successor).unwrap();
+        let other = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        assert!(adopted.cross_certify(&other).is_err());
+    }
+
+    #[test]
+    fn a_leaf_or_an_authority_that_may_not_sign_is_not_adopted() {
+        let authority = authority();
+        let leaf = authority.issue(&LeafRequest::new("a".parse().unwrap()), NOW_SECS).unwrap();
+        let refused = |certificate: &[u8], key: &[u8]| {
+            Authority::adopt(certificate, key, NOW_SECS).map(drop).unwrap_err()
+        };
+        let error = refused(&leaf.certificate_pem, leaf.key_pem.as_bytes());
+        assert!(matches!(error, LoadError::NotAnAuthority), "{error:?}");
+        let error = refused(authority.certificate_pem(), leaf.key_pem.as_bytes());
+        assert!(matches!(error, LoadError::Mismatch), "{error:?}");
+
+        let key = KeyType::P256.generate().unwrap();
+        let key_pem = key.private_key_to_pem_pkcs8().unwrap();
+        let bare_leaf = hand_made(&key, |_| {});
+        assert!(matches!(refused(&bare_leaf, &key_pem), LoadError::NotAnAuthority));
+        let forbidden = hand_made(&key, |builder| {
+            let constraints = BasicConstraints::new().critical().ca().build().unwrap();
+            builder.append_extension(constraints).unwrap();
+            builder.append_extension(KeyUsage::new().crl_sign().build().unwrap()).unwrap();
+        });
+        assert!(matches!(refused(&forbidden, &key_pem), LoadError::NotAnAuthority));
     }
 
     #[test]
@@ -521,8 +666,15 @@ mod tests {
     fn of_several_certificates_the_one_that_the_key_belongs_to_issues() {
         let (good, other, third) = (authority(), authority(), authority());
         let key = good.private_key_pem().as_bytes();
-        let renewed =
-            self_signed(&good.key, NOW_SECS, NOW_SECS + 9_000 * 86_400).unwrap().to_pem().unwrap();
+        let renewed = self_signed(
+            good.certificate.subject_name(),
+            &good.key,
+            NOW_SECS,
+            NOW_SECS + 9_000 * 86_400,
+        )
+        .unwrap()
+        .to_pem()
+        .unwrap();
         for (file, expected) in [
             ([good.certificate_pem(), other.certificate_pem()].concat(), good.certificate_pem()),
             ([other.certificate_pem(), good.certificate_pem()].concat(), good.certificate_pem()),

@@ -22,6 +22,9 @@ pub struct CertificateInfo {
     pub subject: Option<String>,
     /// The DNS names and IP addresses in their order; entries of other kinds are omitted.
     pub alt_names: Vec<String>,
+    /// Those of the names that are IP addresses written as DNS names, as the Python tool writes
+    /// them. A verifier that is given an address does not look at them.
+    pub addresses_as_names: Vec<String>,
     /// The first second in which the certificate is valid, in seconds since the Unix epoch; 0 for
     /// an earlier time.
     pub not_before_secs: u64,
@@ -31,8 +34,9 @@ pub struct CertificateInfo {
     pub serial: SerialNumber,
     /// Whether its basic constraints say that it is a certificate authority.
     pub is_ca: bool,
-    /// Which ends of a connection its extended key usages name; `None` where there are no extended
-    /// key usages, as in an authority, or none of these two.
+    /// Which ends of a connection it is good for: what its extended key usages name, or both for a
+    /// leaf without them (RFC 5280, section 4.2.1.12). `None` where they name neither, and for an
+    /// authority without them.
     pub usages: Option<Usages>,
     /// The kind of its key; `None` for one that is not made here.
     pub key_type: Option<KeyType>,
@@ -106,17 +110,22 @@ impl CertificateInfo {
     fn read(certificate: &X509Ref) -> Result<Self, Box<dyn StdError + Send + Sync>> {
         let mut fingerprint_sha256 = [0; 32];
         fingerprint_sha256.copy_from_slice(&certificate.digest(MessageDigest::sha256())?);
+        let is_ca = der::is_ca(&certificate.to_der()?);
         Ok(Self {
             subject: x509::read_common_name(certificate.subject_name()),
             alt_names: certificate
                 .subject_alt_names()
                 .map(|names| names.iter().filter_map(alt_name).collect())
                 .unwrap_or_default(),
+            addresses_as_names: certificate
+                .subject_alt_names()
+                .map(|names| names.iter().filter_map(address_as_name).collect())
+                .unwrap_or_default(),
             not_before_secs: x509::to_unix_secs(certificate.not_before())?,
             not_after_secs: x509::to_unix_secs(certificate.not_after())?,
             serial: x509::read_serial(certificate.serial_number())?,
-            is_ca: der::is_ca(&certificate.to_der()?),
-            usages: usages(certificate),
+            is_ca,
+            usages: usages(certificate, is_ca),
             key_type: certificate.public_key().ok().and_then(|key| KeyType::of(&key)),
             key_id: certificate.subject_key_id().map(|id| id.as_slice().to_vec()),
             issuer_key_id: certificate.authority_key_id().map(|id| id.as_slice().to_vec()),
@@ -125,8 +134,10 @@ impl CertificateInfo {
     }
 }
 
-fn usages(certificate: &X509Ref) -> Option<Usages> {
-    let named = certificate.extended_key_usage()?;
+fn usages(certificate: &X509Ref, is_ca: bool) -> Option<Usages> {
+    let Some(named) = certificate.extended_key_usage() else {
+        return (!is_ca).then_some(Usages::ServerAndClient);
+    };
     match (
         named.contains(X509ExtendedKeyUsage::SSL_SERVER),
         named.contains(X509ExtendedKeyUsage::SSL_CLIENT),
@@ -148,6 +159,11 @@ fn alt_name(name: &GeneralNameRef) -> Option<String> {
         .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
         .ok()
         .map(|address| address.to_string())
+}
+
+fn address_as_name(name: &GeneralNameRef) -> Option<String> {
+    let dns = name.dnsname()?;
+    dns.parse::<IpAddr>().is_ok().then(|| dns.to_owned())
 }
 
 #[cfg(test)]
@@ -200,6 +216,32 @@ mod tests {
         }
         let authority = CertificateInfo::from_pem(authority.certificate_pem()).unwrap();
         assert_eq!(authority.usages, None);
+    }
+
+    #[test]
+    fn a_leaf_without_usages_is_good_for_both_ends_and_can_be_renewed() {
+        let key = KeyType::P256.generate().unwrap();
+        let name = x509::common_name("a").unwrap();
+        let mut builder = x509::start(NOW_SECS, NOW_SECS + 1000).unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        let context = builder.x509v3_context(None, None);
+        let mut names = openssl::x509::extension::SubjectAlternativeName::new();
+        let names = names.dns("localhost").dns("127.0.0.1").build(&context).unwrap();
+        builder.append_extension(names).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        let info = CertificateInfo::from_pem(&builder.build().to_pem().unwrap()).unwrap();
+        assert_eq!(
+            (info.usages, info.issuer_key_id.as_ref()),
+            (Some(Usages::ServerAndClient), None)
+        );
+
+        // An address that was written as a DNS name becomes one.
+        assert_eq!(info.addresses_as_names, ["127.0.0.1"]);
+        let renewal = LeafRequest::renewal_of(&info).unwrap();
+        assert_eq!(renewal.usages, Usages::ServerAndClient);
+        assert!(renewal.alt_names.iter().any(|name| name.address().is_some()), "{renewal:?}");
     }
 
     #[test]

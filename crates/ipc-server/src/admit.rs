@@ -79,6 +79,21 @@ pub(crate) async fn admit<T: Send + 'static>(
     .await
 }
 
+/// Opens an envelope, unless it is open already; a long one on a thread that may block.
+#[cfg(feature = "python-compat")]
+pub(crate) async fn open(mut sealed: SealedBody, state: &State) -> Result<SealedBody, Refusal> {
+    let now_secs = unix_secs(SystemTime::now());
+    if !sealed.is_long() {
+        opened_with(&mut sealed, now_secs)?;
+        return Ok(sealed);
+    }
+    on_a_thread(state, move || {
+        opened_with(&mut sealed, now_secs)?;
+        Ok(sealed)
+    })
+    .await
+}
+
 /// Opens the envelope and returns which key of the peer's ring opened it.
 fn opened_with(sealed: &mut SealedBody, now_secs: u64) -> Result<usize, Refusal> {
     sealed.open(Freshness::at(now_secs))?;

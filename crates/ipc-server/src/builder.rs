@@ -15,6 +15,8 @@ use ipc_store::UserStore;
 
 use crate::channel::settings::ChannelSettings;
 use crate::open_files::{CONNECTIONS_MAX_DEFAULT, HANDSHAKES_MAX_DEFAULT};
+#[cfg(feature = "python-compat")]
+use crate::python_sessions::SESSIONS_MAX_DEFAULT;
 use crate::users::OUTAGE_MAX;
 
 /// Sets up a server; [`start`](ServerBuilder::start) starts it.
@@ -58,6 +60,10 @@ use crate::users::OUTAGE_MAX;
 /// | [`failed_logins_max`](Self::failed_logins_max) | 10 a minute |
 /// | [`peer_failed_logins_max`](Self::peer_failed_logins_max) | 30 a minute |
 /// | [`session_lifetime`](Self::session_lifetime) | 1 h |
+#[cfg_attr(
+    feature = "python-compat",
+    doc = "| [`python_sessions_max`](Self::python_sessions_max) | 10,000 |"
+)]
 /// | [`users_outage_max`](Self::users_outage_max) | 120 s |
 /// | [`stop_timeout`](Self::stop_timeout) | 10 s |
 /// | [`workers`](Self::workers) | one a core |
@@ -94,6 +100,10 @@ pub struct ServerBuilder {
     pub(crate) session_lifetime: Duration,
     pub(crate) stop_timeout: Duration,
     pub(crate) workers: usize,
+    #[cfg(feature = "python-compat")]
+    pub(crate) python_compat: bool,
+    #[cfg(feature = "python-compat")]
+    pub(crate) python_sessions_max: usize,
 }
 
 impl ServerBuilder {
@@ -129,6 +139,10 @@ impl ServerBuilder {
             users_outage_max: OUTAGE_MAX,
             stop_timeout: Duration::from_secs(10),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            #[cfg(feature = "python-compat")]
+            python_compat: false,
+            #[cfg(feature = "python-compat")]
+            python_sessions_max: SESSIONS_MAX_DEFAULT,
         }
     }
 
@@ -439,6 +453,28 @@ impl ServerBuilder {
     /// rounded up to whole seconds.
     pub fn stop_timeout(mut self, time: Duration) -> Self {
         self.stop_timeout = time;
+        self
+    }
+
+    /// Accepts messages of peers that run the unmodified Python tool too: envelopes of a pickled
+    /// dict, at the routes of a login and of a message. Off unless called. Frames of protocol
+    /// version 1 are handled as before.
+    ///
+    /// A pickle is read as data. One that would import, call or build anything is refused with 400.
+    /// Such a peer has no session token. It is recognised by its address and its certificate
+    /// together, so whoever shares both is the user who logged in last: see `docs/threat-model.md`.
+    /// Only over https: [`start`](Self::start) refuses plain http.
+    #[cfg(feature = "python-compat")]
+    pub fn python_compat(mut self) -> Self {
+        self.python_compat = true;
+        self
+    }
+
+    /// How many sessions of peers that run the Python tool the server keeps, at least 1. Beyond
+    /// that it forgets the oldest tenth, and these peers log in again.
+    #[cfg(feature = "python-compat")]
+    pub fn python_sessions_max(mut self, sessions: usize) -> Self {
+        self.python_sessions_max = sessions.max(1);
         self
     }
 

@@ -104,6 +104,10 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// Peers that run the Python tool were to be accepted over plain http, where no certificate
+    /// tells them apart.
+    #[error("peers that run the Python tool are accepted over https only")]
+    PythonCompatHttp,
     /// This host's clock is set beyond the year 9999, which HTTP cannot write.
     #[error("this host's clock, at second {now_secs} since 1970, is beyond the year 9999")]
     Clock {
@@ -150,6 +154,9 @@ impl StartError {
             StartError::NoFreePort { .. } => "choose a port yourself".into(),
             StartError::RemoteHttp { .. } => {
                 "use https, or a loopback address such as 127.0.0.1".into()
+            }
+            StartError::PythonCompatHttp => {
+                "use https: by its certificate such a peer is told from others".into()
             }
             StartError::Address { .. } | StartError::Threads { .. } => return None,
         })

@@ -69,6 +69,10 @@ mod oldest;
 mod open_files;
 mod peer;
 mod prefer;
+#[cfg(feature = "python-compat")]
+mod python;
+#[cfg(feature = "python-compat")]
+mod python_sessions;
 mod rate_limited_log;
 mod refusal;
 mod renewal;

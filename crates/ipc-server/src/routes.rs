@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_envelope::{Freshness, KeyRing};
-use ipc_inbox::{NotifyGuard, Put, PutError};
+use ipc_inbox::{Message, NotifyGuard, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId,
     ProblemCode, REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, to_nfc, write_frame,
@@ -22,7 +22,10 @@ use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
 use crate::login_throttle::LoginAttempt;
 use crate::memory_budget::Reservation;
+use crate::peer::Peer;
 use crate::prefer;
+#[cfg(feature = "python-compat")]
+use crate::python;
 use crate::refusal::{RETRY_AFTER, Refusal, internal, shutting_down};
 use crate::renewal;
 use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
@@ -148,12 +151,22 @@ async fn log_in(
     let freshness = Freshness::at(unix_secs(SystemTime::now()));
     sealed.open(freshness)?;
     let key_index = sealed.key_index();
+    #[cfg(feature = "python-compat")]
+    if let Some(sessions) = &state.python
+        && !is_raw
+        && python::is_pickle(sealed.open(freshness)?)
+    {
+        let (id, credentials) = python::login(sealed, freshness)?;
+        let granted = grant(&peer, credentials, (id, key_index), state).await?;
+        sessions.keep(&peer, granted.session, Instant::now());
+        return Ok(accepted(false));
+    }
     let frame = Frame::parse(sealed.open(freshness)?)
         .and_then(|frame| frame.addressed_to(Route::ClientAuth))
         .map_err(malformed)?;
     let id = frame.id();
     // The error of serde_json is dropped, because it could quote the password.
-    let mut credentials: AuthRequest = serde_json::from_str(frame.object().map_err(malformed)?)
+    let credentials: AuthRequest = serde_json::from_str(frame.object().map_err(malformed)?)
         .map_err(|_| {
             Refusal::new(
                 ProblemCode::MalformedFrame,
@@ -161,6 +174,21 @@ async fn log_in(
             )
         })?;
     drop(sealed);
+    let reply = grant(&peer, credentials, (id, key_index), state).await?;
+    let body = Zeroizing::new(
+        serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
+    );
+    sealed_reply(&body, (id, is_raw), (&peer.envelope_keys, key_index), state)
+}
+
+/// Grants a session to a peer whose user gave a right password. `id` is the id of the login, and
+/// `key_index` says which key of the peer's ring opened it.
+async fn grant(
+    peer: &Peer,
+    mut credentials: AuthRequest,
+    (id, key_index): (MessageId, usize),
+    state: &State,
+) -> Result<AuthReply, Refusal> {
     // The same name must count as one user, however a keyboard composes it: for the count of
     // failures, the session and the application.
     credentials.username = to_nfc(&credentials.username);
@@ -221,7 +249,7 @@ async fn log_in(
 
     let now_secs = unix_secs(SystemTime::now());
     let key_id = state.trust().key_id(key_index);
-    state.login_notes.succeeded(&credentials.username, &peer, key_id, now_secs);
+    state.login_notes.succeeded(&credentials.username, peer, key_id, now_secs);
     state.statistics.login_granted();
     state.login_slowdown.succeeded(&source, &credentials.username, Instant::now());
     let iv = random_iv().map_err(no_random_bytes)?;
@@ -231,14 +259,10 @@ async fn log_in(
         expires_at_secs: now_secs.saturating_add(state.session_secs),
         certificate: peer.certificate,
     };
-    let reply = AuthReply {
+    Ok(AuthReply {
         session: session.seal(state.trust().session_keys().ring, now_secs, iv),
         expires_in: state.session_secs,
-    };
-    let body = Zeroizing::new(
-        serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
-    );
-    sealed_reply(&body, (id, is_raw), (&peer.envelope_keys, key_index), state)
+    })
 }
 
 /// Counts a login that failed.
@@ -296,11 +320,26 @@ async fn submit(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
+    #[cfg(feature = "python-compat")]
+    let sealed = match &state.python {
+        Some(sessions) if !sealed.is_raw() => {
+            match python::message(sealed, &peer, sessions, state).await? {
+                Ok((message, _held)) => return put(message, state).await,
+                Err(frame) => frame,
+            }
+        }
+        _ => sealed,
+    };
     let (message, _held) =
         admit(sealed, Route::MessageSubmit, (request, peer), state, |frame, sender| {
             Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, false))
         })
         .await?;
+    put(message, state).await
+}
+
+/// Puts a message into the inbox, and makes the response.
+async fn put(message: Message, state: &State) -> Result<HttpResponse, Refusal> {
     let (put, notify) = state.inbox.put_deferred(message, state.inbox_wait).await;
     notify_after_the_answer(notify);
     Ok(accepted(put.map_err(not_put)? == Put::Duplicate))

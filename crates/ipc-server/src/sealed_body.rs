@@ -263,6 +263,12 @@ impl SealedBody {
         self.token.key_index()
     }
 
+    /// The envelope's MAC, once it is open.
+    #[cfg(feature = "python-compat")]
+    pub(crate) fn mac(&self) -> Option<[u8; 32]> {
+        self.token.mac()
+    }
+
     /// Wipes the body and returns its reservation. The memory stays reserved for what was made from
     /// the body.
     pub(crate) fn into_reservation(self) -> Reservation {

@@ -25,6 +25,8 @@ use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
 use crate::observer::Observer;
 use crate::open_files::{self, Places};
+#[cfg(feature = "python-compat")]
+use crate::python_sessions::PythonSessions;
 use crate::sealed_body::Limits;
 use crate::state::State;
 use crate::statistics::Counters;
@@ -144,6 +146,10 @@ impl Server {
             builder.protocol == Protocol::Http && !ipc_protocol::is_loopback(address.ip());
         if is_remote_http && !builder.allows_remote_http {
             return Err(StartError::RemoteHttp { address });
+        }
+        #[cfg(feature = "python-compat")]
+        if builder.python_compat && builder.protocol == Protocol::Http {
+            return Err(StartError::PythonCompatHttp);
         }
         clock::check(SystemTime::now())?;
         let (started, answer) = oneshot::channel();
@@ -413,6 +419,8 @@ async fn prepare(
         batch_messages_max: builder.batch_messages_max,
         session_secs: builder.session_lifetime.as_secs(),
         stopping: Stopping::new(),
+        #[cfg(feature = "python-compat")]
+        python: builder.python_compat.then(|| PythonSessions::new(builder.python_sessions_max)),
     });
     let listener = listen::listen(address)?;
     let threads = |source| StartError::Threads { source };
@@ -441,5 +449,9 @@ async fn prepare(
     let watch =
         following::begin(home.clone(), name.clone(), builder.protocol, seen, state.clone())?;
     log::info!("Listening on {}://{address} as {name}", builder.protocol);
+    #[cfg(feature = "python-compat")]
+    if state.python.is_some() {
+        log::info!("Messages of the unmodified Python tool are accepted too");
+    }
     Ok(Prepared { server, state, inbox, address, watch })
 }

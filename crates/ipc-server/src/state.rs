@@ -16,6 +16,8 @@ use crate::login_permits::LoginPermits;
 use crate::login_slowdown::LoginSlowdown;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
+#[cfg(feature = "python-compat")]
+use crate::python_sessions::PythonSessions;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sealed_body::Limits;
 use crate::statistics::Counters;
@@ -49,6 +51,9 @@ pub(crate) struct State {
     pub(crate) batch_messages_max: usize,
     pub(crate) session_secs: u64,
     pub(crate) stopping: Arc<Stopping>,
+    /// The sessions of peers that run the Python tool. `None` where they are not accepted.
+    #[cfg(feature = "python-compat")]
+    pub(crate) python: Option<PythonSessions>,
 }
 
 impl State {

@@ -256,7 +256,9 @@ fn roots(
     Ok(Arc::new(roots))
 }
 
-/// What is revoked: a serial number, with the identifier of the key that issued it.
+/// What is revoked: a serial number, with the identifier of the key that issued it. And without:
+/// certificates of the Python tool do not name the key, and a serial number of theirs is that of no
+/// other certificate here.
 type Revoked = HashSet<(Option<Vec<u8>>, SerialNumber)>;
 
 /// Reads the lists of revoked certificates. One that cannot be read is not left out: what it
@@ -270,7 +272,10 @@ fn revoked(
         let list = RevocationList::from_der(list)
             .ok_or_else(|| HomeError::BadRevocationList { path: home.revocation_list_file() })?;
         let issuer = list.issuer_key_id;
-        revoked.extend(list.entries.into_iter().map(|entry| (issuer.clone(), entry.serial)));
+        for entry in list.entries {
+            revoked.insert((None, entry.serial.clone()));
+            revoked.insert((issuer.clone(), entry.serial));
+        }
     }
     Ok(revoked)
 }
@@ -305,8 +310,13 @@ impl Verifier {
     /// Refuses what was revoked. What cannot be read cannot be told from that.
     fn refuse_revoked(&self, facts: Option<&CertificateFacts>) -> Result<(), rustls::Error> {
         let facts = facts.ok_or(CertificateError::BadEncoding)?;
-        let entry = (facts.issuer_key_id.clone(), facts.serial.clone());
-        match self.revoked.contains(&entry) {
+        let is_revoked = match &facts.issuer_key_id {
+            Some(_) => self.revoked.contains(&(facts.issuer_key_id.clone(), facts.serial.clone())),
+            // A certificate of the Python tool does not name its authority's key, so that the
+            // serial number of any list counts.
+            None => self.revoked.iter().any(|(_, serial)| *serial == facts.serial),
+        };
+        match is_revoked {
             true => Err(CertificateError::Revoked.into()),
             false => Ok(()),
         }

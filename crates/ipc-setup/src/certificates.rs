@@ -8,9 +8,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ipc_home::{Home, HomeError, PeerName, read_public};
-use ipc_pki::{CertificateInfo, RevocationList, SerialNumber, Usages, revocation_lists_from_pem};
+use ipc_pki::{
+    CertificateInfo, RevocationList, SerialNumber, Usages, is_issued_by, revocation_lists_from_pem,
+};
 
-use crate::SetupError;
+use crate::{SetupError, pem};
 
 /// What a certificate is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,7 +24,7 @@ pub enum CertificateKind {
     Server,
     /// clientAuth alone: an enrolled client's.
     Client,
-    /// Both, as `issue_certificate` makes them.
+    /// Both, as `issue_certificate` makes them, or no word on that.
     ServerAndClient,
     /// Neither of the two: it was not issued by this program.
     Other,
@@ -153,31 +155,55 @@ pub fn list_certificates(home: &Home) -> Result<CertificateList, SetupError> {
     let mut list = CertificateList::default();
     let authorities = home.ca_certificate_file();
     let bad_authority = |_| HomeError::BadCertificate { path: authorities.clone(), name: None };
-    for info in CertificateInfo::all_from_pem(&read_public(&authorities)?).map_err(bad_authority)? {
+    let authorities_pem = read_public(&authorities)?;
+    for info in CertificateInfo::all_from_pem(&authorities_pem).map_err(bad_authority)? {
         list.certificates.push(listed(info, &lists, None, &authorities));
     }
+    let take = |list: &mut CertificateList, path: &Path, pair| {
+        list.take(path, &authorities_pem, &lists, pair);
+    };
     for path in certificate_files(home.root())? {
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         // The authority's own files have names that no peer can have.
         let Some(name) = stem.and_then(|stem| PeerName::parse(stem).ok()) else { continue };
         let pair = home.key_file(&name).is_file().then_some(name);
-        list.take(&path, &lists, pair);
+        take(&mut list, &path, pair);
     }
     for path in certificate_files(&home.issued_dir())? {
-        list.take(&path, &lists, None);
+        take(&mut list, &path, None);
     }
     Ok(list)
 }
 
 impl CertificateList {
-    fn take(&mut self, path: &Path, lists: &[RevocationList], pair: Option<PeerName>) {
-        let info = read_public(path).ok().and_then(|pem| CertificateInfo::from_pem(&pem).ok());
-        let Some(info) = info else { return self.unreadable.push(path.to_owned()) };
+    fn take(
+        &mut self,
+        path: &Path,
+        authorities_pem: &[u8],
+        lists: &[RevocationList],
+        pair: Option<PeerName>,
+    ) {
+        let pem = read_public(path).unwrap_or_default();
+        let Ok(mut info) = CertificateInfo::from_pem(&pem) else {
+            return self.unreadable.push(path.to_owned());
+        };
+        if info.issuer_key_id.is_none() {
+            info.issuer_key_id = signer_of(&pem, authorities_pem);
+        }
         let is_listed = |one: &ListedCertificate| one.fingerprint_sha256 == info.fingerprint_sha256;
         if !self.certificates.iter().any(is_listed) {
             self.certificates.push(listed(info, lists, pair, path));
         }
     }
+}
+
+/// The key identifier of the authority that signed a certificate which does not name its issuer's
+/// key, such as one of the Python tool. `None` if none of these signed it.
+fn signer_of(certificate_pem: &[u8], authorities_pem: &[u8]) -> Option<Vec<u8>> {
+    pem::blocks(authorities_pem, pem::CERTIFICATE)
+        .into_iter()
+        .find(|authority| is_issued_by(certificate_pem, authority))
+        .and_then(|authority| CertificateInfo::from_pem(authority).ok()?.key_id)
 }
 
 fn listed(

@@ -341,6 +341,50 @@ pub enum SetupError {
         /// The error of its file, or of the copy.
         source: DatabaseError,
     },
+    /// A home cannot be made of an environment of the Python tool where something is already.
+    #[error("{} is not empty, and an environment is taken over into a new home", path.display())]
+    HomeExists {
+        /// The directory, which was left unchanged.
+        path: PathBuf,
+    },
+    /// There is no directory of which a home could be made.
+    #[error("there is no directory {}", path.display())]
+    NoEnvironment {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// The directory is no environment of the Python tool.
+    #[error("{} is not an environment of the Python tool: it lacks {}", path.display(), missing.join(", "))]
+    NotAnEnvironment {
+        /// The directory.
+        path: PathBuf,
+        /// The names of the files.
+        missing: Vec<&'static str>,
+        /// A directory within it that is one.
+        instead: Option<PathBuf>,
+    },
+    /// The message key of an environment of the Python tool cannot be read.
+    #[error("{} is not a message key of the Python tool, or is damaged", path.display())]
+    BadMessageKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database of users of an environment of the Python tool cannot be used.
+    #[error("{} cannot be used", path.display())]
+    BadOldUsers {
+        /// The file, of which a copy was opened.
+        path: PathBuf,
+        /// What was wrong with the copy.
+        source: StoreError,
+    },
+    /// The certificate authority of an environment of the Python tool cannot be used.
+    #[error("{} cannot be used", path.display())]
+    BadOldAuthority {
+        /// Its certificate or its key, whichever is wrong.
+        path: PathBuf,
+        /// Why.
+        source: LoadError,
+    },
     /// The async runtime for the database could not be started.
     #[error("cannot start the runtime for the database")]
     Runtime {
@@ -446,6 +490,16 @@ impl SetupError {
             Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },
             Self::UsersUrl { .. } => return None,
             Self::UsersNotThere { .. } => Remedy::CopyUsersToDatabase,
+            Self::HomeExists { .. } => Remedy::UseAnotherHome,
+            Self::NotAnEnvironment { instead: Some(path), .. } => {
+                Remedy::TakeOver { path: path.clone() }
+            }
+            Self::NoEnvironment { .. } | Self::NotAnEnvironment { .. } => Remedy::act(
+                "give the directory web_env of the Python tool, as it is on the server's host",
+            ),
+            Self::BadMessageKey { path }
+            | Self::BadOldUsers { path, .. }
+            | Self::BadOldAuthority { path, .. } => Remedy::RestoreFile { path: path.clone() },
             Self::Store(error) => return remedy_of_store(error),
             Self::Authority { .. }
             | Self::Issue { .. }

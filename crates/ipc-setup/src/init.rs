@@ -12,6 +12,12 @@ use crate::clock::now_secs;
 use crate::lock::Lock;
 use crate::{SetupError, directory, node, pair, provision};
 
+mod environment;
+mod import;
+
+pub use environment::{LeftFile, LeftReason, TakenPair};
+pub use import::{Imported, ImportedAdmin, import_environment};
+
 /// How to make a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InitOptions {

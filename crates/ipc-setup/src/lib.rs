@@ -7,6 +7,7 @@
 //! | you want | take |
 //! |---|---|
 //! | a home, made or completed | [`init`] |
+//! | a home from the environment of the Python tool | [`import_environment`] |
 //! | a certificate for one more peer | [`issue_certificate`] |
 //! | to list, renew or revoke certificates | [`list_certificates`], [`renew_certificates`], [`revoke_certificates`] |
 //! | to replace the authority | [`rotate_authority`], then [`drop_old_authority`] |
@@ -83,7 +84,10 @@ pub use enrol::{
 pub use enrolments::{Enrolment, EnrolmentKind, EnrolmentState, list_enrolments};
 pub use error::SetupError;
 pub use follow::{BegunRenewal, RenewalAnswer, begin_renewal, finish_renewal};
-pub use init::{InitOptions, Initialised, Outcome, init, init_with_users_in};
+pub use init::{
+    Imported, ImportedAdmin, InitOptions, Initialised, LeftFile, LeftReason, Outcome, TakenPair,
+    import_environment, init, init_with_users_in,
+};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};
 pub use issuer::HomeIssuer;

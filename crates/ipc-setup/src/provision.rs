@@ -1,6 +1,6 @@
 //! Makes the files of a home in a fixed order, each completely or not at all.
 //!
-//! [`crate::init`] comes here with the lock held. A good file stays. Keys that other hosts have
+//! [`crate::init`] and [`crate::import_environment`] come here with the lock held. A good file stays. Keys that other hosts have
 //! copies of, and an authority that has issued certificates, are never made anew here. `admin.cred`
 //! is written last, so that its presence means that the home is complete.
 
@@ -45,6 +45,16 @@ pub(crate) fn make_missing(
     now_secs: u64,
     store_options: &ipc_store::Options,
 ) -> Result<(), SetupError> {
+    make_files(home, now_secs, store_options)?;
+    make_admin(home, now_secs, store_options)
+}
+
+/// Makes the files that a home still lacks, but for the admin with its `admin.cred`.
+pub(crate) fn make_files(
+    home: &Home,
+    now_secs: u64,
+    store_options: &ipc_store::Options,
+) -> Result<(), SetupError> {
     directory::clean(home)?;
     pair::recover(home)?;
     // Before anything is made, so that a refusal leaves the directory as it was.
@@ -68,8 +78,7 @@ pub(crate) fn make_missing(
     }
     let authority = find_or_make_authority(home, now_secs)?;
     find_or_make_default_pair(home, &authority, now_secs)?;
-    make_private_directory(&home.sessions_dir())?;
-    make_admin(home, now_secs, store_options)
+    Ok(make_private_directory(&home.sessions_dir())?)
 }
 
 /// Loads the authority of the home.
@@ -115,7 +124,12 @@ pub(crate) fn exists(path: &Path) -> Result<bool, SetupError> {
 }
 
 pub(crate) fn make_key_file(path: &Path) -> Result<(), SetupError> {
-    let text = Key::from_bytes(random_bytes()?).to_base64url();
+    write_key_file(path, &Key::from_bytes(random_bytes()?))
+}
+
+/// Writes a key ring of one key.
+pub(crate) fn write_key_file(path: &Path, key: &Key) -> Result<(), SetupError> {
+    let text = key.to_base64url();
     let mut line = Zeroizing::new(String::with_capacity(text.len() + 1));
     line.push_str(&text);
     line.push('\n');

@@ -145,8 +145,9 @@ fn begin(home: &Home, old: &Authority, now_secs: u64) -> Result<Authority, Setup
     {
         options.key_type = key_type;
     }
-    let new =
-        Authority::create(&options, now_secs).map_err(|source| SetupError::Authority { source })?;
+    let new = old
+        .create_successor(&options, now_secs)
+        .map_err(|source| SetupError::Authority { source })?;
     let path = home.ca_certificate_file();
     let before = read_public(&path)?;
     // What else is trusted here stays trusted.

@@ -88,9 +88,10 @@ pub(crate) fn parse(
         return Err(UsageError::without_action(None, &command.render_help().to_string()));
     };
     let action = match name {
-        "init" if options.get_flag("run") => {
-            Some(Action::Init { force: options.get_flag("force") })
-        }
+        "init" if options.get_flag("run") => Some(match options.get_one::<PathBuf>("importFrom") {
+            Some(from) => Action::Import { from: from.clone() },
+            None => Action::Init { force: options.get_flag("force") },
+        }),
         "certs" => {
             refuse_users_db_without_list(&command, "certs", options)?;
             certs_action(&command, options)?
@@ -395,10 +396,31 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
             address,
             allows_remote: options.get_flag("allowRemoteMetrics"),
         }),
+        python_compat: python_compat(command, options)?,
         count: options.get_one("count").copied(),
         timeout_secs: options.get_one("timeout").copied(),
         body_only: options.get_flag("body"),
     })
+}
+
+/// Whether `--serve` takes messages of the Python tool. Over http no certificate would tell such a
+/// peer from others.
+fn python_compat(command: &Command, options: &ArgMatches) -> Result<bool, UsageError> {
+    if !options.contains_id("compat") {
+        return Ok(false);
+    }
+    let refusal = |what, tip| {
+        let serve = command.find_subcommand("serve").expect("it is defined here");
+        Err(UsageError::new(what, tip, &usage_of(serve)))
+    };
+    if !cfg!(feature = "python-compat") {
+        let tip = "build it with --features python-compat";
+        return refusal("this web-ipc was built without '--compat python'", Some(tip));
+    }
+    match options.get_one("protocol") {
+        Some(Protocol::Http) => refusal("'--compat python' needs '--protocol https'", None),
+        _ => Ok(true),
+    }
 }
 
 fn inbox(command: &Command, name: &str, options: &ArgMatches) -> Result<InboxKind, UsageError> {

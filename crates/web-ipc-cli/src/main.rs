@@ -15,6 +15,7 @@ mod error;
 mod escape;
 mod follow;
 mod home;
+mod import;
 mod inbox;
 mod init;
 mod input;
@@ -99,6 +100,7 @@ fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Ve
     match action {
         Action::Help(help) => out::print(&help).map(|()| Verdict::Done),
         Action::Init { force } => init::run(home, users_db, force),
+        Action::Import { from } => import::run(home, &from),
         Action::Certs(certs) => certs::run(home, &certs),
         Action::ListCertificates => certs::list(home, users_db),
         Action::Revoke(which) => certs::revoke(home, &which),

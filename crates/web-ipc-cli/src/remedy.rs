@@ -113,9 +113,12 @@ pub(crate) fn sentence(remedy: &Remedy, reader: &Reader<'_>) -> String {
             shell_quoted(path),
             run("--init --run")
         ),
-        Remedy::CopyUsers { path } => format!(
-            "copy {} alone into an empty directory, and give that with --home DIR",
-            shell_quoted(path)
+        Remedy::TakeOver { path } => format!(
+            "take it over into a new home, with {}",
+            command(
+                Some(Path::new("NEW")),
+                &format!("--init --run --importFrom {}", shell_quoted(path))
+            )
         ),
         Remedy::CopyUsersToDatabase => format!("{} first", run("--users --copyTo URL")),
         Remedy::FixPermissions { paths, change } => chmod(paths, *change),

@@ -92,6 +92,10 @@ pub(crate) fn run(
             .raise_open_files_limit()
             // `Serving` ends the stop in time. The server's own limit must not come before.
             .stop_timeout(stop_within + CONNECTIONS_WAIT);
+        #[cfg(feature = "python-compat")]
+        if serve.python_compat {
+            server = server.python_compat();
+        }
         if home.users_url()?.is_some() {
             server = server.users(user_store(&home).await?);
         }

@@ -53,6 +53,7 @@ impl Statuses {
         match action {
             Action::Help(_)
             | Action::Init { .. }
+            | Action::Import { .. }
             | Action::Certs(_)
             | Action::ListCertificates
             | Action::Revoke(_)

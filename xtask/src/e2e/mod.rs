@@ -21,6 +21,7 @@ mod misuse;
 mod normalize;
 mod pages;
 mod python_client;
+mod python_environment;
 mod python_package;
 mod python_tool;
 mod scaling;
@@ -88,6 +89,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "the clients in Python find all they need in the home of an enrolled client",
         python_client::enrolled,
     ),
+    ("an environment of the Python tool is taken over and goes on", python_environment::taken_over),
     ("the tests of the Python package pass against this server", python_package::suite),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     ("the units for systemd leave a service little that it could do", units::are_closed),

@@ -27,6 +27,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-base", &[]),
     ("ipc-envelope", &[]),
     ("ipc-protocol", &[]),
+    ("ipc-pickle", &["ipc-protocol"]),
     ("ipc-sqlite", &["ipc-base"]),
     ("ipc-store", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
     ("ipc-store-postgres", &["ipc-base", "ipc-protocol", "ipc-store"]),
@@ -36,7 +37,15 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-inbox-jetstream", &["ipc-base", "ipc-protocol", "ipc-inbox"]),
     (
         "ipc-server",
-        &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"],
+        &[
+            "ipc-base",
+            "ipc-envelope",
+            "ipc-protocol",
+            "ipc-pickle",
+            "ipc-home",
+            "ipc-store",
+            "ipc-inbox",
+        ],
     ),
     ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home"]),
     (
@@ -47,6 +56,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-home",
             "ipc-store",
             "ipc-store-postgres",
+            "ipc-pickle",
             "ipc-pki",
             "ipc-inbox",
         ],

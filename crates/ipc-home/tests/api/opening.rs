@@ -60,8 +60,7 @@ fn what_is_not_a_home_is_refused_before_its_mode_is_looked_at() {
         std::fs::write(path.join(mark), "").unwrap();
         let error = Home::open(&path).unwrap_err();
         assert!(matches!(error, HomeError::PythonTool { .. }), "{error:?}");
-        let users = path.join("users.db");
-        assert_eq!(error.remedy(), Some(Remedy::CopyUsers { path: users }));
+        assert_eq!(error.remedy(), Some(Remedy::TakeOver { path: path.clone() }));
         std::fs::remove_file(path.join(mark)).unwrap();
     }
     for path in ["/", "/usr", "/tmp"] {

@@ -16,6 +16,8 @@ mod login;
 mod messages;
 mod openapi;
 mod pipelining;
+#[cfg(feature = "python-compat")]
+mod python;
 mod refusals;
 mod renewal;
 mod requests;

@@ -59,7 +59,7 @@ impl OwnHome {
         }
     }
 
-    fn revoke(&self, identity: &Identity) {
+    pub(crate) fn revoke(&self, identity: &Identity) {
         let serial = CertificateInfo::from_der(&identity.chain[0]).unwrap().serial;
         let entry = RevokedCertificate {
             serial,

@@ -12,6 +12,7 @@ use ipc_pki::{Authority, CertificateInfo};
 use super::*;
 use crate::users;
 
+mod import;
 mod lost;
 mod others;
 

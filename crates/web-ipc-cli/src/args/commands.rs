@@ -107,6 +107,14 @@ fn init_command() -> Command {
     )
     .arg(flag("run", 'r', "Make it; a complete home stays as it is, an incomplete one is completed"))
     .arg(flag("force", 'F', "Start over; the old home is kept beside the new one under a dated name"))
+    .arg(
+        Arg::new("importFrom")
+            .long("importFrom")
+            .value_name("DIR")
+            .value_parser(value_parser!(PathBuf))
+            .conflicts_with_all(["force", "usersDb"])
+            .help("Make it from the environment of the Python tool in DIR (its web_env), which stays as it is: users, passwords, keys and certificates"),
+    )
     .arg(users_db())
 }
 
@@ -322,6 +330,13 @@ fn serve_command() -> Command {
                 .long("allowRemoteMetrics")
                 .action(ArgAction::SetTrue)
                 .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users"),
+        )
+        .arg(
+            Arg::new("compat")
+                .long("compat")
+                .value_name("PEER")
+                .value_parser(["python"])
+                .help("Also take messages of peers that run the unmodified Python tool, as pickled dicts; nothing in a pickle is run. Such a peer has no session of its own: see docs/from-the-python-tool.md"),
         )
         .arg(
             Arg::new("count")

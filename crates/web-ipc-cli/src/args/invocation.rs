@@ -33,6 +33,10 @@ pub(crate) enum Action {
     Init {
         force: bool,
     },
+    /// Make a home from the environment of the Python tool in this directory.
+    Import {
+        from: PathBuf,
+    },
     Certs(Certs),
     ListCertificates,
     /// The name or serial number of the certificates to revoke.
@@ -151,6 +155,8 @@ pub(crate) struct Serve {
     pub(crate) timeout_secs: Option<u16>,
     /// Whether a line is the body alone.
     pub(crate) body_only: bool,
+    /// Whether peers that run the Python tool are accepted too.
+    pub(crate) python_compat: bool,
     /// Where to show figures, if anywhere.
     pub(crate) metrics: Option<Metrics>,
 }

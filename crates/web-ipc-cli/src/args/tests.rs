@@ -594,6 +594,24 @@ fn a_server_shows_its_figures_only_when_told_to() {
     assert!(told.contains("'--allowRemoteMetrics' needs '--metrics'"), "{told}");
 }
 
+#[cfg(feature = "python-compat")]
+#[test]
+fn a_server_takes_messages_of_the_python_tool_only_when_told_to() {
+    let is_told = |line: &str| {
+        let Action::Serve(serve) = invocation(line).action else { panic!("{line}") };
+        serve.python_compat
+    };
+    assert!(!is_told("web-ipc --serve"));
+    assert!(is_told("web-ipc --serve --compat python"));
+    assert!(is_told("web-ipc serve --compat=python --inbox durable"));
+    let told = refusal("web-ipc --serve --compat python --protocol http");
+    assert!(told.contains("'--compat python' needs '--protocol https'"), "{told}");
+    let told = refusal("web-ipc --serve --compat perl");
+    assert!(told.contains("[possible values: python]"), "{told}");
+    // It came after the list of abbreviations was closed.
+    refusal("web-ipc --serve --comp python");
+}
+
 #[test]
 fn the_pipeline_commands_in_every_spelling() {
     for line in [

@@ -210,8 +210,7 @@ fn the_environment_of_the_python_tool_is_refused_with_what_to_do_instead() {
     for force in [false, true] {
         let error = make(&path, force).unwrap_err();
         assert!(matches!(error, SetupError::Home(HomeError::PythonTool { .. })), "{error:?}");
-        let users = Remedy::CopyUsers { path: path.join("users.db") };
-        assert_eq!(error.remedy(), Some(users));
+        assert_eq!(error.remedy(), Some(Remedy::TakeOver { path: path.clone() }));
         assert_eq!(snapshot(&path), before);
     }
 }

@@ -1,0 +1,164 @@
+//! Reads bodies of peers that run the unmodified Python tool: pickled dicts in envelopes.
+//!
+//! `routes` comes here where the server accepts such peers. What is not checked here is checked
+//! where it is for all others: the envelope, the password, the session. This file does not know
+//! what happens to a message afterwards.
+
+use std::time::SystemTime;
+
+use ipc_envelope::Freshness;
+use ipc_inbox::Message;
+use ipc_pickle::{DecodeError, Limits, VALUES_MAX_DEFAULT, to_json};
+use ipc_protocol::{AUTH_PLAINTEXT_BYTES_MAX, AuthRequest, MessageId, ProblemCode};
+use zeroize::Zeroizing;
+
+use crate::admit::{on_a_thread, open};
+use crate::authenticate::{self, Sender};
+use crate::clock::unix_secs;
+use crate::memory_budget::Reservation;
+use crate::peer::Peer;
+use crate::python_sessions::PythonSessions;
+use crate::refusal::{RETRY_AFTER, Refusal, internal};
+use crate::sealed_body::{FREE_BYTES, SealedBody};
+use crate::state::State;
+
+/// A login has two values and two keys, each of which may be remembered.
+const LOGIN_VALUES_MAX: usize = 64;
+
+/// Whether a plaintext begins like a pickled dict and not like a frame, which begins with `{` or
+/// white space: with the protocol's number, or, in protocols 0 and 1, a mark or an empty dict.
+pub(crate) fn is_pickle(plaintext: &[u8]) -> bool {
+    matches!(plaintext.first(), Some(0x80 | b'(' | b'}'))
+}
+
+/// Reads a login. Its envelope is open.
+///
+/// # Errors
+/// 400 if the plaintext is another pickle.
+pub(crate) fn login(
+    mut sealed: SealedBody,
+    freshness: Freshness,
+) -> Result<(MessageId, AuthRequest), Refusal> {
+    let limits = Limits { text_bytes_max: AUTH_PLAINTEXT_BYTES_MAX, values_max: LOGIN_VALUES_MAX };
+    let text = to_json(sealed.open(freshness)?, &limits).map_err(refused)?;
+    let text = Zeroizing::new(text);
+    let credentials = credentials(&text).ok_or_else(|| {
+        let detail = "the pickled dict is not {\"username\": …, \"password\": …}";
+        Refusal::new(ProblemCode::MalformedFrame, detail)
+    })?;
+    Ok((message_id(&sealed)?, credentials))
+}
+
+/// The credentials that a JSON object holds, if it holds nothing else.
+fn credentials(text: &str) -> Option<AuthRequest> {
+    // The error of serde_json is dropped, because it could quote the password.
+    serde_json::from_str(text).ok()
+}
+
+/// Opens an envelope. If it holds a pickle, authenticates its sender and makes a message of it, with
+/// the memory that is reserved for it. Otherwise the inner result is the envelope, which is open.
+///
+/// # Errors
+/// Those of every message: 400, 403, 413, 419 and 503.
+pub(crate) async fn message(
+    sealed: SealedBody,
+    peer: &Peer,
+    sessions: &PythonSessions,
+    state: &State,
+) -> Result<Result<(Message, Reservation), SealedBody>, Refusal> {
+    let received_at = SystemTime::now();
+    let now_secs = unix_secs(received_at);
+    let mut sealed = open(sealed, state).await?;
+    let freshness = Freshness::at(now_secs);
+    if !is_pickle(sealed.open(freshness)?) {
+        return Ok(Err(sealed));
+    }
+    let token = sessions.token(peer);
+    let token = token.as_ref().map(|token| token.as_str());
+    let session = authenticate::session(token, (None, peer), state, now_secs);
+    if let (Err(_), Some(token)) = (&session, token) {
+        sessions.forget(peer, token);
+    }
+    let user = authenticate::user(&*session?, peer, state).await?;
+    let id = message_id(&sealed)?;
+    let sender = Sender::new(user, peer, received_at, sealed.key_index(), state);
+    let limits =
+        Limits { text_bytes_max: state.limits.plaintext_bytes_max, values_max: VALUES_MAX_DEFAULT };
+    // References make a long text of a short pickle, so that even a short one is read there.
+    let made = on_a_thread(state, move || {
+        let text = to_json(sealed.open(freshness)?, &limits).map_err(refused)?;
+        if credentials(&text).is_some() {
+            drop(Zeroizing::new(text));
+            let detail = "a login was sent to the route of messages";
+            return Err(Refusal::new(ProblemCode::MalformedFrame, detail));
+        }
+        let mut reservation = sealed.into_reservation();
+        if !reservation.grow_to(text.len().saturating_sub(FREE_BYTES)) {
+            let detail = "the server has no memory for a message of this length at the moment";
+            return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER));
+        }
+        Ok((sender.message(id, &text, false), reservation))
+    });
+    made.await.map(Ok)
+}
+
+/// The id of a message or a login, made of the MAC of its envelope, which is open: the same token
+/// has the same id. A UUID of version 8 (RFC 9562, section 5.8) with the first 122 bits of the MAC
+/// that are left beside version and variant.
+fn message_id(sealed: &SealedBody) -> Result<MessageId, Refusal> {
+    let mac = sealed.mac().ok_or_else(|| internal("reading a MAC", "the envelope is not open"))?;
+    Ok(id_of(&mac))
+}
+
+fn id_of(mac: &[u8; 32]) -> MessageId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&mac[..16]);
+    id[6] = id[6] & 0x0f | 0x80;
+    id[8] = id[8] & 0x3f | 0x80;
+    MessageId::from_bytes(id)
+}
+
+/// The refusal of a pickle. The log gets the reason too.
+fn refused(error: DecodeError) -> Refusal {
+    let code = match error {
+        DecodeError::NotADict => ProblemCode::NotAnObject,
+        DecodeError::TooLong | DecodeError::TooManyValues => ProblemCode::TooLarge,
+        _ => ProblemCode::MalformedFrame,
+    };
+    Refusal::new(code, error.to_string()).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_no_pickle_and_a_pickled_dict_is_one() {
+        for pickle in [&b"\x80\x04}."[..], b"(dp0\n.", b"}q\x00."] {
+            assert!(is_pickle(pickle));
+        }
+        for other in [&b""[..], b"{}", b" {}", b"\n{", b"\t{", b"\r{", b"[", b"]", b"cos\n"] {
+            assert!(!is_pickle(other));
+        }
+    }
+
+    #[test]
+    fn the_id_is_the_beginning_of_the_mac_as_a_uuid_of_version_8() {
+        let mac: [u8; 32] = std::array::from_fn(|index| 0xf0 | index as u8 & 0x0f);
+        assert_eq!(id_of(&mac).to_string(), "f0f1f2f3-f4f5-86f7-b8f9-fafbfcfdfeff");
+        assert_eq!(id_of(&[0; 32]).to_string(), "00000000-0000-8000-8000-000000000000");
+    }
+
+    #[test]
+    fn only_a_name_and_a_password_are_credentials() {
+        assert!(credentials(r#"{"password":"b","username":"a"}"#).is_some());
+        for other in [
+            "{}",
+            r#"{"username":"a"}"#,
+            r#"{"username":"a","password":1}"#,
+            r#"{"username":"a","password":"b","c":1}"#,
+        ] {
+            assert!(credentials(other).is_none(), "{other}");
+        }
+    }
+}
