@@ -165,8 +165,8 @@ fn longest_without(leaders: &[Leader]) -> Option<Duration> {
     Some(longest)
 }
 
-/// Asks who leads what this subject asks for: first the server that knew it last, which is the first
-/// of `ports` and comes there, then all.
+/// Asks who leads what this subject asks for: first the server that knew it last, which is the
+/// first of `ports` and comes there, then all.
 fn look_for_leader(ports: &mut [u16], subject: &str) -> Seen {
     let ask = |port: u16, within: Duration| {
         let Ok(mut client) = NatsClient::connect_for(port, within) else { return Seen::Unknown };

@@ -21,10 +21,10 @@ const NAMED_MAX: usize = 20;
 /// The longest time that a client may wait through a failure.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How much longer it may wait than NATS had no leader, if that is more. An election of NATS takes 4
-/// to 9 s, and there is another one if it fails, or if a leader is deposed by a server that does not
-/// hear it. Nothing can be stored meanwhile, and none of these times can be configured. A request that
-/// a server had in hand then is delivered again after 5 s (`takeover`).
+/// How much longer it may wait than NATS had no leader, if that is more. An election of NATS takes
+/// 4 to 9 s, and there is another one if it fails, or if a leader is deposed by a server that does
+/// not hear it. Nothing can be stored meanwhile, and none of these times can be configured. A
+/// request that a server had in hand then is delivered again after 5 s (`takeover`).
 const WAIT_WITH_LEADER_MAX: Duration = Duration::from_secs(8);
 
 /// Everything that is known of the messages of a run.
@@ -108,8 +108,8 @@ impl Ledger {
         }
     }
 
-    /// Records the longest call of a round, whose it was, and for how long NATS had no leader in that
-    /// round, if one of its servers was killed or a link between two of them was cut.
+    /// Records the longest call of a round, whose it was, and for how long NATS had no leader in
+    /// that round, if one of its servers was killed or a link between two of them was cut.
     pub(super) fn wait(&mut self, time: Duration, leaderless: Option<Duration>, whose: String) {
         let leaderless = leaderless.unwrap_or_default();
         self.longest_leaderless = self.longest_leaderless.max(leaderless);
