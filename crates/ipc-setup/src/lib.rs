@@ -43,6 +43,7 @@ mod bundle_error;
 mod certificate;
 mod certificates;
 mod clock;
+mod code;
 mod directory;
 mod doctor;
 mod enrol;
@@ -72,10 +73,11 @@ mod testing;
 mod users;
 
 pub use backup::{BackedUp, Backup};
-pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, Code};
+pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END};
 pub use bundle_error::{BUNDLE_TTL_SECS, BundleError};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
+pub use code::Code;
 pub use doctor::{Diagnosis, Finding, HomeKind, Severity, WARN_DAYS, diagnose, run_check};
 pub use enrol::{
     Accepted, Bundle, Cancelled, EnrolRequest, accept_enrolment, cancel_enrolment, create_enrolment,
