@@ -307,6 +307,10 @@ pub enum Remedy {
     UseNewerVersion,
     /// Name a place for the copy that does not exist yet.
     ChooseBackupPlace,
+    /// Name a file for the sealed backup that does not exist yet.
+    ChooseBackupFile,
+    /// Have the home that is there moved aside, by force, or use another directory.
+    MoveHomeAside,
 
     /// Set the clock of this host.
     SetClock,
@@ -557,6 +561,10 @@ impl fmt::Display for Remedy {
             Remedy::UpdateInbox => "open the inbox once, which brings it up to date",
             Remedy::UseNewerVersion => "use the newer web-ipc with this home",
             Remedy::ChooseBackupPlace => "name a directory elsewhere that does not exist yet",
+            Remedy::ChooseBackupFile => "name a file elsewhere that does not exist yet",
+            Remedy::MoveHomeAside => {
+                "have the home that is there moved aside, by force, or use another directory"
+            }
             Remedy::EnrolAnew => {
                 "have whoever runs the server enrol this client anew, and accept that enrolment here"
             }

@@ -13,16 +13,12 @@
 //! The last eight bytes tell a bundle that was damaged on its way from a wrong code, before the
 //! costly key is derived. They protect against nobody: the token's own MAC does that.
 
-use std::fmt;
-use std::str::FromStr;
-
-use argon2::{Algorithm, Argon2, Params, Version};
-use ipc_envelope::{Key, KeyRing};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::SetupError;
-use crate::bundle_error::{BUNDLE_TTL_SECS, BundleError, CODE_CHARS, GROUP_CHARS};
+use crate::bundle_error::{BUNDLE_TTL_SECS, BundleError};
+use crate::code::{COST_BYTES, Code, Cost, SALT_BYTES};
 use crate::random::random_bytes;
 
 const BEGIN: &str = "-----BEGIN WEB-IPC ENROLMENT-----";
@@ -30,111 +26,12 @@ const BEGIN: &str = "-----BEGIN WEB-IPC ENROLMENT-----";
 pub const BUNDLE_END: &str = "-----END WEB-IPC ENROLMENT-----";
 const LINE_CHARS: usize = 64;
 const MAGIC: &[u8; 4] = b"WIE1";
-const SALT_BYTES: usize = 16;
 const CHECK_BYTES: usize = 8;
-const HEAD_BYTES: usize = 4 + 12 + SALT_BYTES;
+const HEAD_BYTES: usize = 4 + COST_BYTES + SALT_BYTES;
 
 /// The longest bundle that is read, in bytes of text: that of a server with a copy of users of 6
 /// MiB, which is encoded twice.
 pub const BUNDLE_BYTES_MAX: usize = 12 * 1024 * 1024;
-
-/// The characters of a code: Crockford's base32, without I, L, O and U.
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
-/// The one-time code of a bundle: 25 characters of Crockford's base32, 125 random bits.
-///
-/// `Display` writes five groups joined by hyphens. Reading ignores case, hyphens and white space,
-/// and takes `O` for `0`, `I` and `L` for `1`. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Code(Zeroizing<[u8; CODE_CHARS]>);
-
-impl Code {
-    /// A new code.
-    pub(crate) fn generate() -> Result<Self, SetupError> {
-        let mut characters = Zeroizing::new(random_bytes::<CODE_CHARS>()?);
-        for character in characters.iter_mut() {
-            *character = ALPHABET[usize::from(*character % 32)];
-        }
-        Ok(Self(characters))
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, group) in self.0.chunks(GROUP_CHARS).enumerate() {
-            if index > 0 {
-                f.write_str("-")?;
-            }
-            group.iter().try_for_each(|character| write!(f, "{}", char::from(*character)))?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Code(redacted)")
-    }
-}
-
-impl FromStr for Code {
-    type Err = BundleError;
-
-    fn from_str(text: &str) -> Result<Self, BundleError> {
-        let mut code = Zeroizing::new([0; CODE_CHARS]);
-        let mut length = 0;
-        for character in text.chars().filter(|c| *c != '-' && !c.is_whitespace()) {
-            let upper = match character.to_ascii_uppercase() {
-                'O' => '0',
-                'I' | 'L' => '1',
-                other => other,
-            };
-            let is_known = upper.is_ascii() && ALPHABET.contains(&(upper as u8));
-            if !is_known || length == CODE_CHARS {
-                return Err(BundleError::MalformedCode);
-            }
-            code[length] = upper as u8;
-            length += 1;
-        }
-        if length == CODE_CHARS { Ok(Self(code)) } else { Err(BundleError::MalformedCode) }
-    }
-}
-
-/// What Argon2id costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cost {
-    memory_kib: u32,
-    passes: u32,
-    lanes: u32,
-}
-
-impl Cost {
-    /// RFC 9106, section 4, second choice: 64 MiB and 3 passes; one lane, since the crate computes
-    /// lanes one after the other.
-    #[cfg(not(test))]
-    pub(crate) const DEFAULT: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
-    /// Cheap, for tests.
-    #[cfg(test)]
-    pub(crate) const DEFAULT: Self = Self { memory_kib: 64, passes: 1, lanes: 1 };
-
-    /// Four times the default in all: a bundle from elsewhere must not stop this host.
-    const MAX: Self = Self { memory_kib: 256 * 1024, passes: 12, lanes: 4 };
-
-    fn is_allowed(self) -> bool {
-        self.memory_kib <= Self::MAX.memory_kib
-            && self.passes <= Self::MAX.passes
-            && self.lanes <= Self::MAX.lanes
-    }
-
-    fn derive(self, code: &Code, salt: &[u8]) -> Option<KeyRing> {
-        let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).ok()?;
-        let mut key = Zeroizing::new([0; 32]);
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(&code.0[..], salt, &mut key[..])
-            .ok()?;
-        Some(KeyRing::new(Key::from_bytes(*key)))
-    }
-}
 
 /// Seals a bundle under a code.
 pub(crate) fn seal(
@@ -145,9 +42,7 @@ pub(crate) fn seal(
 ) -> Result<String, SetupError> {
     let salt: [u8; SALT_BYTES] = random_bytes()?;
     let mut bytes = MAGIC.to_vec();
-    for value in [cost.memory_kib, cost.passes, cost.lanes] {
-        bytes.extend(value.to_be_bytes());
-    }
+    bytes.extend(cost.to_bytes());
     bytes.extend(salt);
     let ring = cost.derive(code, &salt).ok_or(SetupError::BundleKey)?;
     bytes.extend(ring.seal(plaintext, now_secs, random_bytes()?));
@@ -172,14 +67,12 @@ impl Sealed {
         if check_of(bytes) != check {
             return Err(BundleError::Damaged);
         }
-        let number = |at: usize| {
-            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let cost = Cost { memory_kib: number(4), passes: number(8), lanes: number(12) };
-        if !bytes.starts_with(MAGIC) || !cost.is_allowed() {
-            return Err(BundleError::Unsupported);
-        }
         let (head, token) = bytes.split_at(HEAD_BYTES);
+        let mut cost = [0; COST_BYTES];
+        cost.copy_from_slice(&head[MAGIC.len()..][..COST_BYTES]);
+        let Some(cost) = Cost::from_bytes(cost).filter(|_| head.starts_with(MAGIC)) else {
+            return Err(BundleError::Unsupported);
+        };
         let mut salt = [0; SALT_BYTES];
         salt.copy_from_slice(&head[HEAD_BYTES - SALT_BYTES..]);
         Ok(Self { cost, salt, token: Zeroizing::new(token.to_vec()) })
@@ -204,7 +97,7 @@ impl Sealed {
 
     /// Memory in KiB, passes and lanes of Argon2id.
     pub(crate) fn cost(&self) -> [u32; 3] {
-        [self.cost.memory_kib, self.cost.passes, self.cost.lanes]
+        self.cost.numbers()
     }
 
     /// Salt and token, as they stand in the bundle.
@@ -334,40 +227,5 @@ mod tests {
         let mut changed = good.to_vec();
         changed[4..8].fill(0);
         assert_eq!(open(&armoured(changed), &code, NOW_SECS), Err(BundleError::Unsupported));
-    }
-
-    #[test]
-    fn a_code_is_read_in_any_case_with_or_without_hyphens() {
-        let code = Code::generate().unwrap();
-        let text = code.to_string();
-        assert_eq!(text.len(), 29);
-        assert_eq!(text.split('-').count(), 5);
-        for text in [text.clone(), text.to_lowercase(), text.replace('-', ""), format!(" {text}\n")]
-        {
-            assert_eq!(text.parse::<Code>().unwrap(), code);
-        }
-        let read = |text: &str| text.parse::<Code>().map(|code| code.to_string());
-        assert_eq!(read("oil00-00000-00000-00000-00000").unwrap(), "01100-00000-00000-00000-00000");
-        for text in
-            ["", "A", "00000-00000-00000-00000-0000U", "000000000000000000000000000000", "ä"]
-        {
-            assert_eq!(read(text), Err(BundleError::MalformedCode), "{text}");
-        }
-        assert_eq!(format!("{code:?}"), "Code(redacted)");
-        assert_ne!(Code::generate().unwrap(), code);
-    }
-
-    /// With the parameters written out, so that a change of the derivation is noticed.
-    #[test]
-    fn the_key_is_argon2id_of_the_code_without_hyphens() {
-        let code: Code = "00000-00000-00000-00000-00000".parse().unwrap();
-        let cost = Cost { memory_kib: 64, passes: 2, lanes: 1 };
-        let mut key = [0; 32];
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 2, 1, Some(32)).unwrap())
-            .hash_password_into(b"0000000000000000000000000", b"saltsaltsaltsalt", &mut key)
-            .unwrap();
-        let token = KeyRing::new(Key::from_bytes(key)).seal(b"x", NOW_SECS, [0; 16]);
-        let ring = cost.derive(&code, b"saltsaltsaltsalt").unwrap();
-        assert_eq!(&ring.open(&token, None).unwrap()[..], b"x");
     }
 }

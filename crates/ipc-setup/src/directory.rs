@@ -41,7 +41,7 @@ pub(crate) fn make_or_check(home: &Home) -> Result<(), SetupError> {
 /// Makes missing parents with mode 0700, as the XDG Base Directory Specification asks. It makes
 /// them one by one, because under a strict umask a parent needs its mode before anything can be
 /// made in it.
-fn make_parents(path: &Path) -> Result<(), SetupError> {
+pub(crate) fn make_parents(path: &Path) -> Result<(), SetupError> {
     if path.is_dir() {
         return Ok(());
     }

@@ -23,9 +23,10 @@ use ipc_store::{StoreError, Username};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::bundle::{self, Code, Cost};
+use crate::bundle;
 use crate::bundle_error::{BUNDLE_TTL_SECS, BundleError};
 use crate::certificates::{ListedCertificate, list_certificates};
+use crate::code::{Code, Cost};
 use crate::enrolments::{Enrolment, EnrolmentKind, EnrolmentState};
 use crate::lock::Lock;
 use crate::node::NodeContent;

@@ -15,7 +15,7 @@ use ipc_pki::{
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
 
-use crate::{BundleError, KeyId, Ring};
+use crate::{BackupFileError, BundleError, KeyId, Ring};
 
 /// Why setting up failed.
 #[derive(Debug, Error)]
@@ -335,6 +335,78 @@ pub enum SetupError {
         /// Why.
         source: HomeError,
     },
+    /// Something exists at the path of the sealed backup.
+    #[error("{} is there already", path.display())]
+    BackupFileExists {
+        /// The path of the backup.
+        path: PathBuf,
+    },
+    /// The path of the sealed backup is within the home itself.
+    #[error("{} is in the home itself", path.display())]
+    BackupFileInside {
+        /// The path of the backup.
+        path: PathBuf,
+    },
+    /// The sealed backup cannot be written at its path.
+    #[error("cannot write {}", path.display())]
+    BackupFileUnwritable {
+        /// The path of the backup.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The key of a backup could not be derived: there is no memory for it.
+    #[error("cannot derive the key of the backup from its code")]
+    BackupKey,
+    /// The file of a backup cannot be read.
+    #[error("cannot read {}", path.display())]
+    BackupFileUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The backup, or its code, is not good.
+    #[error("cannot restore {}", path.display())]
+    BackupFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BackupFileError,
+    },
+    /// A database in the backup cannot be used.
+    #[error("a database in the backup {} cannot be used", path.display())]
+    RestoredDatabase {
+        /// The file of the backup.
+        path: PathBuf,
+        /// What is wrong with the database.
+        source: DatabaseError,
+    },
+    /// What is in the backup does not fit together.
+    #[error("what is in the backup {} cannot be used", path.display())]
+    RestoredHome {
+        /// The file of the backup.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: HomeError,
+    },
+    /// Something is in the directory to which a backup was to be restored.
+    #[error("{} is not empty", path.display())]
+    RestoreNotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The restored home could not be put in its place.
+    #[error("cannot put the restored home at {}", path.display())]
+    RestorePlace {
+        /// The place.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// An [`AbortHandle`](crate::AbortHandle) has ended it.
+    #[error("it was aborted")]
+    Aborted,
     /// The durable inbox could not be copied.
     #[error(transparent)]
     Inbox {
@@ -430,6 +502,29 @@ impl SetupError {
             Self::Name { .. } => Remedy::ChoosePeerName,
             Self::BackupExists { .. } | Self::BackupInside { .. } => Remedy::ChooseBackupPlace,
             Self::BackupUnwritable { source } => return remedy_of_destination(source),
+            Self::BackupFileExists { .. } | Self::BackupFileInside { .. } => {
+                Remedy::ChooseBackupFile
+            }
+            Self::BackupFileUnwritable { path, source } => match source.kind() {
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge => return remedy_of_io(source, path),
+                _ => Remedy::ChooseBackupFile,
+            },
+            Self::BackupFileUnreadable { path, source } => match source.kind() {
+                io::ErrorKind::NotFound => Remedy::act("name the file of a backup"),
+                _ => return remedy_of_io(source, path),
+            },
+            Self::BackupFile { source, .. } => remedy_of_backup(source),
+            Self::RestoredDatabase { source: DatabaseError::Newer { .. }, .. } => {
+                Remedy::UseNewerVersion
+            }
+            Self::RestoredDatabase { .. } | Self::RestoredHome { .. } => {
+                Remedy::act("use another backup")
+            }
+            Self::RestoreNotEmpty { .. } => Remedy::MoveHomeAside,
+            Self::RestorePlace { .. } => Remedy::UseAnotherHome,
+            Self::BackupKey | Self::Aborted => return None,
             Self::Inbox { source } => match source {
                 // The copy is read-only, not the home: another home would not help.
                 DatabaseError::ReadOnly { .. } => return None,
@@ -523,6 +618,24 @@ fn remedy_of_store(error: &StoreError) -> Option<Remedy> {
 #[cfg(not(feature = "postgres"))]
 fn remedy_of_store(error: &StoreError) -> Option<Remedy> {
     error.remedy()
+}
+
+/// What helps where a backup was not restored.
+fn remedy_of_backup(error: &BackupFileError) -> Remedy {
+    match error {
+        BackupFileError::MalformedCode | BackupFileError::WrongCode => {
+            Remedy::act("give the code that was shown when this backup was made")
+        }
+        BackupFileError::NotABackup => Remedy::act("name the file of a backup"),
+        BackupFileError::Directory => {
+            Remedy::act("if it is the copy of a home, move it to the place of the home itself")
+        }
+        BackupFileError::Damaged | BackupFileError::Truncated => {
+            Remedy::act("copy the whole file again, unchanged, or use another backup")
+        }
+        BackupFileError::Unsupported => Remedy::UseNewerVersion,
+        BackupFileError::NotWhole { .. } => Remedy::act("use another backup"),
+    }
 }
 
 /// What helps where a bundle was not accepted.

@@ -17,7 +17,8 @@
 //! | to add, list, check, change or delete users | [`users`] |
 //! | the store of a home's users, for a server | [`user_store`] |
 //! | to list, rotate or drop the keys of a home | [`list_keys`], [`rotate_keys`], [`drop_key`] |
-//! | a copy of a home that is in use | [`Backup`] |
+//! | a copy of a home that is in use | [`Backup`], or [`SealedBackup`] for one sealed file |
+//! | a home of such a file | [`Restore`] |
 //! | to know what is wrong with a home | [`diagnose`] |
 //!
 //! ```
@@ -38,12 +39,15 @@
 //! - `postgres`: homes whose users are in PostgreSQL.
 //! - `vendored` (default): builds OpenSSL from source; see `ipc-pki`.
 
+mod archive;
 mod backup;
+mod backup_error;
 mod bundle;
 mod bundle_error;
 mod certificate;
 mod certificates;
 mod clock;
+mod code;
 mod directory;
 mod doctor;
 mod enrol;
@@ -58,6 +62,7 @@ mod issued;
 mod issuer;
 mod key_id;
 mod keys;
+mod leftovers;
 mod lock;
 mod node;
 mod pair;
@@ -66,17 +71,23 @@ mod provision;
 mod random;
 mod renew;
 mod renewal_turn;
+mod restore;
 mod revoke;
 mod rotate;
+mod sealed_backup;
+mod sealed_stream;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 mod users;
 
 pub use backup::{BackedUp, Backup};
-pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, Code};
+pub use backup_error::BackupFileError;
+pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END};
 pub use bundle_error::{BUNDLE_TTL_SECS, BundleError};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
+pub use code::Code;
 pub use doctor::{Diagnosis, Finding, HomeKind, Severity, WARN_DAYS, diagnose, run_check};
 pub use enrol::{
     Accepted, Bundle, Cancelled, EnrolRequest, accept_enrolment, cancel_enrolment, create_enrolment,
@@ -93,9 +104,12 @@ pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumb
 pub use issuer::HomeIssuer;
 pub use key_id::{KeyId, KeyIdError, Ring};
 pub use keys::{ListedKey, drop_key, key_users, list_keys, rotate_keys};
+pub use leftovers::AbortHandle;
 pub use node::NodeAnswer;
 pub use renew::{Renew, Renewals, renew_certificates};
 pub use renewal_turn::RenewalTurn;
+pub use restore::{Restore, Restored};
 pub use revoke::{Revoked, revoke_certificates};
 pub use rotate::{drop_old_authority, rotate_authority};
+pub use sealed_backup::SealedBackup;
 pub use users::{Users, UsersDatabase, user_store, users, users_database};

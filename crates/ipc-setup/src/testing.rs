@@ -11,3 +11,12 @@ pub(crate) fn new_home() -> (tempfile::TempDir, Home) {
     let made = init_with(&directory.path().join("home"), &InitOptions::now(), &options).unwrap();
     (directory, made.home)
 }
+
+/// The names in a directory, sorted.
+pub(crate) fn names(directory: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}

@@ -32,7 +32,7 @@ use values::{Listener, Place};
 const SERVER_PORT: u16 = 3000;
 
 /// Names of the program that stand for a command: a link `web-ipc-users` runs `web-ipc users`.
-const OTHER_NAMES: [(&str, &str); 13] = [
+const OTHER_NAMES: [(&str, &str); 14] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -43,6 +43,7 @@ const OTHER_NAMES: [(&str, &str); 13] = [
     ("web-ipc-dead", "dead"),
     ("web-ipc-inbox", "inbox"),
     ("web-ipc-backup", "backup"),
+    ("web-ipc-restore", "restore"),
     ("web-ipc-keys", "keys"),
     ("web-ipc-enrol", "enrol"),
     ("web-ipc-doctor", "doctor"),
@@ -111,7 +112,8 @@ pub(crate) fn parse(
             keys(options).map(Action::Keys)
         }
         "doctor" => Some(Action::Doctor(doctor(options))),
-        "backup" if options.get_flag("run") => Some(backup(&command, options)?),
+        "backup" => backup(&command, options)?,
+        "restore" => restore(&command, options)?,
         _ => None,
     };
     match action {
@@ -145,6 +147,8 @@ fn missing_action(name: &str) -> &'static str {
         "keys" => "'--keys' needs '--list', '--rotate' or '--drop <ID>'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
         "inbox" => "'--inbox' needs '--list'",
+        "backup" => "'--backup' needs '<FILE>', or '--run' and '--out <DIR>'",
+        "restore" => "'--restore' needs '<FILE>'",
         // No other command needs an action.
         _ => "an action is missing",
     }
@@ -461,14 +465,53 @@ fn jetstream(_address: &str) -> Result<InboxKind, (String, Option<&'static str>)
     Err((what, Some("build it with --features jetstream")))
 }
 
-fn backup(command: &Command, options: &ArgMatches) -> Result<Action, UsageError> {
-    match options.get_one::<PathBuf>("out") {
-        Some(out) => Ok(Action::Backup { out: out.clone() }),
-        None => {
-            let backup = command.find_subcommand("backup").expect("it is defined here");
-            Err(UsageError::new("'--out <DIR>' is required", None, &usage_of(backup)))
+fn backup(command: &Command, options: &ArgMatches) -> Result<Option<Action>, UsageError> {
+    let out = options.get_one::<PathBuf>("out");
+    let wrong = |what: &str| {
+        let backup = command.find_subcommand("backup").expect("it is defined here");
+        Err(UsageError::new(what, None, &usage_of(backup)))
+    };
+    match (sealed_file(command, "backup", options)?, out) {
+        (Some(_), Some(_)) => wrong("'<FILE>' and '--out <DIR>' cannot be used together"),
+        (Some(file), None) => {
+            Ok(Some(Action::SealedBackup { file, code_file: code_file(options) }))
         }
+        (None, _) if options.contains_id("codeFile") => {
+            wrong("'--codeFile <FILE>' needs the '<FILE>' of a backup")
+        }
+        (None, _) if !options.get_flag("run") => Ok(None),
+        (None, Some(out)) => Ok(Some(Action::Backup { out: out.clone() })),
+        (None, None) => wrong("'--out <DIR>' is required"),
     }
+}
+
+fn restore(command: &Command, options: &ArgMatches) -> Result<Option<Action>, UsageError> {
+    let file = sealed_file(command, "restore", options)?;
+    Ok(file.map(|file| Action::Restore {
+        file,
+        code_file: code_file(options),
+        force: options.get_flag("force"),
+    }))
+}
+
+/// The file of a sealed backup.
+fn sealed_file(
+    command: &Command,
+    name: &str,
+    options: &ArgMatches,
+) -> Result<Option<PathBuf>, UsageError> {
+    match options.get_one::<PathBuf>("file") {
+        Some(file) if file.as_os_str() == "-" => {
+            let named = command.find_subcommand(name).expect("it is defined here");
+            let what = "a sealed backup is a file, and '-' names none";
+            Err(UsageError::new(what, None, &usage_of(named)))
+        }
+        file => Ok(file.cloned()),
+    }
+}
+
+fn code_file(options: &ArgMatches) -> Option<PathBuf> {
+    options.get_one::<PathBuf>("codeFile").cloned()
 }
 
 fn enrol(command: &Command, options: &ArgMatches) -> Result<Option<Enrol>, UsageError> {

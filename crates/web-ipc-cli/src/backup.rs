@@ -1,15 +1,19 @@
-//! `web-ipc --backup --run --out DIR`: copies a home and prints where the copy is.
+//! `web-ipc --backup FILE`, `web-ipc --backup --run --out DIR`: backs up or copies a home, and
+//! prints where.
 //!
-//! `ipc-setup` makes the copy, on a thread of its own. Meanwhile this thread waits for signals, so
-//! that an interrupted backup leaves nothing behind.
+//! `ipc-setup` does it, on a thread of its own. Meanwhile this thread waits for signals, so that an
+//! interrupted backup leaves nothing behind. `restore.rs` waits in the same way.
 
 use std::path::Path;
 
 use ipc_home::{Home, locate};
-use ipc_setup::{BackedUp, Backup};
+use ipc_setup::{
+    AbortHandle, BackedUp, Backup, Code, InitOptions, SealedBackup, SetupError, users_database,
+};
 
+use crate::code;
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, report_line};
+use crate::out::{counted, printable, report_line};
 use crate::shell::shell_quoted;
 use crate::signals::{self, EndSignals};
 
@@ -49,6 +53,96 @@ fn remove(partial: &Path) {
         if std::fs::remove_dir_all(partial).is_ok() || !partial.exists() {
             return;
         }
+    }
+}
+
+/// Seals the home into the new file `file`.
+pub(crate) fn seal(
+    explicit_home: Option<&Path>,
+    file: &Path,
+    code_file: Option<&Path>,
+) -> Result<Verdict, Failure> {
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let backup = SealedBackup::begin(&home, file)?;
+    let (code, is_new) = match code_file {
+        Some(code_file) => (code::in_file(code_file, file)?, false),
+        None => (Code::generate()?, true),
+    };
+    let shown = code.clone();
+    until_signal(
+        backup.abort_handle(),
+        "nothing of the backup is left",
+        move || backup.run(&code, InitOptions::now().now_secs),
+        |made| {
+            report_line(format_args!(
+                "Backed up {} to {}",
+                shell_quoted(home.root()),
+                shell_quoted(&made.path)
+            ))?;
+            tell_contents(&home, made.messages)?;
+            if is_new {
+                code::show(&shown);
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Runs `work` on a thread of its own until it is done, and then `tell`; or until a signal ends it,
+/// which logs what is `left`.
+pub(crate) fn until_signal<T: Send + 'static>(
+    abort: AbortHandle,
+    left: &str,
+    work: impl FnOnce() -> Result<T, SetupError> + Send + 'static,
+    tell: impl FnOnce(T) -> Result<(), Failure>,
+) -> Result<Verdict, Failure> {
+    let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
+    let runtime = signals::runtime().map_err(unready)?;
+    let result = runtime.block_on(async {
+        let mut signals = EndSignals::watch().map_err(unready)?;
+        let mut working = tokio::task::spawn_blocking(work);
+        let done = tokio::select! {
+            done = &mut working => done,
+            signal = signals.next() => {
+                if abort.abort() {
+                    log::warn!("ended by a signal; {left}");
+                    return Ok(Verdict::Interrupted(signal));
+                }
+                // It was complete already.
+                working.await
+            }
+        };
+        tell(done.map_err(|error| Failure::of(&error, None))??)?;
+        Ok(Verdict::Done)
+    });
+    // After a signal the thread may still write; what it had made is gone.
+    runtime.shutdown_background();
+    result
+}
+
+/// Says what of an installation is in a backup of this home, and what is elsewhere.
+pub(crate) fn tell_contents(home: &Home, messages: Option<u64>) -> Result<(), Failure> {
+    if home.users_url()?.is_some() {
+        // Without the engine its address is not known.
+        let place = users_database(home).ok().flatten();
+        let place = place.map_or_else(|| "another database".to_owned(), |place| place.shown);
+        report_line(format_args!("  users     in {place}, which is not in it"))?;
+    }
+    if let Some(first) = home.node_settings()? {
+        report_line(format_args!(
+            "  node.json a further server, which follows {} at {}",
+            first.server,
+            printable(&first.addresses.join(", "))
+        ))?;
+    }
+    match messages {
+        Some(messages) => {
+            let messages = counted(u32::try_from(messages).unwrap_or(u32::MAX), "message");
+            report_line(format_args!("  inbox.db  {messages}"))
+        }
+        None => report_line(format_args!(
+            "  inbox.db  none: messages in memory, or on NATS JetStream, are not in it"
+        )),
     }
 }
 

@@ -5,11 +5,10 @@
 //! carries the one without the other.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use ipc_base::Remedy;
 use ipc_home::{ClientSettings, FILE_MODE, Home, Timestamp, locate};
 use ipc_setup::{
     BUNDLE_BYTES_MAX, BUNDLE_END, Code, EnrolRequest, EnrolmentKind, InitOptions, SetupError,
@@ -23,10 +22,7 @@ use crate::error::{Failure, Verdict};
 use crate::out::{counted, print, print_line, printable, report_line};
 use crate::renewal::{self, NotRenewed};
 use crate::shell::command;
-use crate::{addresses, password};
-
-/// The environment variable with the code of a bundle, for scripts.
-const CODE_VARIABLE: &str = "WEB_IPC_CODE";
+use crate::{addresses, code};
 
 /// Does what was asked for.
 pub(crate) fn run(
@@ -111,10 +107,7 @@ fn create(home: &Home, create: &EnrolCreate) -> Result<(), Failure> {
         bundle.enrolment.server,
         bundle.enrolment.addresses.join(", ")
     );
-    // Part of the result, not of the log: no level silences it.
-    crate::log::flush_before_a_result();
-    let line = Zeroizing::new(format!("Code: {}\n", bundle.code));
-    crate::log::put(line.as_bytes());
+    code::show(&bundle.code);
     Ok(())
 }
 
@@ -139,7 +132,7 @@ fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failu
         }
     };
     let behind = bundle.split_once(BUNDLE_END).map_or("", |(_, behind)| behind.trim());
-    let text = code_text(file.is_some(), behind)?;
+    let text = code::text(file.is_some(), behind)?;
     let code: Code = text.parse().map_err(|source| Failure::from(SetupError::Bundle { source }))?;
     let accepted = accept_enrolment(&path, &bundle, &code, InitOptions::now().now_secs)?;
     let later = command(explicit_home, "--certs --renew");
@@ -211,33 +204,6 @@ fn read_bundle(input: impl Read, name: &str) -> Result<Zeroizing<String>, Failur
         return Err(Failure::new(format!("{name} is too long to be a bundle"), None));
     }
     Ok(text)
-}
-
-/// The code: from the environment; else, where stdin is no terminal and not the bundle, its first
-/// line; else what stands behind the bundle on stdin, since over ssh there may be no terminal; else
-/// from whoever sits at the controlling terminal.
-fn code_text(is_stdin_free: bool, behind: &str) -> Result<Zeroizing<String>, Failure> {
-    if let Ok(code) = std::env::var(CODE_VARIABLE).map(Zeroizing::new)
-        && !code.trim().is_empty()
-    {
-        return Ok(code);
-    }
-    if !is_stdin_free && !behind.is_empty() {
-        return Ok(Zeroizing::new(behind.to_owned()));
-    }
-    if is_stdin_free && !io::stdin().is_terminal() {
-        return password::first_line(io::stdin().lock(), "code");
-    }
-    rpassword::prompt_password("Code: ").map(Zeroizing::new).map_err(|error| {
-        let remedy = if is_stdin_free {
-            format!("set {CODE_VARIABLE}, or give the code on stdin")
-        } else {
-            format!(
-                "send the code behind the bundle, `{{ web-ipc --enrol --create --name NAME; head -1 < /dev/tty; }} | ssh HOST web-ipc --enrol --accept -`, or set {CODE_VARIABLE}"
-            )
-        };
-        Failure::of(&error, Some(Remedy::act(remedy))).while_doing("cannot ask for the code")
-    })
 }
 
 fn list(home: &Home) -> Result<(), Failure> {

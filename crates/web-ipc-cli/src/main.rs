@@ -8,6 +8,7 @@ mod addresses;
 mod args;
 mod backup;
 mod certs;
+mod code;
 mod dead;
 mod doctor;
 mod enrol;
@@ -28,6 +29,7 @@ mod plural;
 mod progress_line;
 mod remedy;
 mod renewal;
+mod restore;
 mod selftest;
 mod send;
 mod serve;
@@ -115,6 +117,10 @@ fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Ve
         Action::Enrol(enrol) => enrol::run(home, users_db, &enrol),
         Action::Keys(keys) => keys::run(home, users_db, keys),
         Action::Backup { out } => backup::run(home, &out),
+        Action::SealedBackup { file, code_file } => backup::seal(home, &file, code_file.as_deref()),
+        Action::Restore { file, code_file, force } => {
+            restore::run(home, &file, code_file.as_deref(), force)
+        }
         Action::Doctor(doctor) => doctor::run(home, &doctor),
         Action::Dead(letters) => dead::run(home, &letters),
         Action::Inbox { follow } => inbox::run(home, follow),

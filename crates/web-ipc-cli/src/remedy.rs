@@ -301,6 +301,12 @@ pub(crate) fn sentence(remedy: &Remedy, reader: &Reader<'_>) -> String {
         Remedy::ChooseBackupPlace => {
             "name a directory elsewhere that is not there yet with --out DIR".to_owned()
         }
+        Remedy::ChooseBackupFile => "name a file elsewhere that is not there yet".to_owned(),
+        Remedy::MoveHomeAside => {
+            "give --force to have it kept aside under a dated name, or another directory with \
+             --home DIR"
+                .to_owned()
+        }
         Remedy::TryAgain => "run it again".to_owned(),
         Remedy::WaitForOther => "run it again when the other process is done".to_owned(),
         Remedy::RunAsOwner => "run as the user who owns the home".to_owned(),

@@ -13,7 +13,7 @@ use ipc_inbox::OpenError;
 use ipc_inbox_jetstream::JetStreamError;
 use ipc_renewal::RenewError;
 use ipc_server::StartError;
-use ipc_setup::{BundleError, SetupError};
+use ipc_setup::{BackupFileError, BundleError, SetupError};
 use ipc_store::{DatabaseError, StoreError};
 
 use crate::args::Action;
@@ -70,6 +70,8 @@ impl Statuses {
             | Action::Keys(_)
             | Action::Enrol(_)
             | Action::Backup { .. }
+            | Action::SealedBackup { .. }
+            | Action::Restore { .. }
             | Action::Doctor(_) => Self::Sysexits,
         }
     }
@@ -251,6 +253,11 @@ impl From<&SetupError> for Status {
             SetupError::Home(error) => Self::from(error),
             SetupError::Store(error) => Self::from(error),
             SetupError::Bundle { source } => Self::from(source),
+            SetupError::BackupFile { source, .. } => Self::from(source),
+            SetupError::RestoredDatabase { source: DatabaseError::Newer { .. }, .. } => {
+                Self::Failed
+            }
+            SetupError::RestoredDatabase { .. } | SetupError::RestoredHome { .. } => Self::BadData,
             SetupError::InUse { .. } => Self::TryLater,
             _ => Self::Failed,
         }
@@ -265,6 +272,16 @@ impl From<&BundleError> for Status {
                 Self::NotPermitted
             }
             _ => Self::Failed,
+        }
+    }
+}
+
+impl From<&BackupFileError> for Status {
+    fn from(error: &BackupFileError) -> Self {
+        match error {
+            BackupFileError::MalformedCode | BackupFileError::WrongCode => Self::NotPermitted,
+            BackupFileError::Unsupported => Self::Failed,
+            _ => Self::BadData,
         }
     }
 }

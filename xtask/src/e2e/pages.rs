@@ -29,6 +29,9 @@ const MONITOR_PORT_SHOWN: &str = "9464";
 /// The option of the command that asks for the code of a bundle.
 pub(super) const ACCEPT: &str = "--accept";
 
+/// The command that asks for the code of a backup.
+const RESTORE: &str = "--restore";
+
 /// The line in which a page shows that it asks.
 pub(super) const CODE_PROMPT: &str = "Code:\n";
 
@@ -144,7 +147,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
             Kind::Run => {
                 let mut shell = shell(&sandbox, built, &command);
                 let mut output = with_key_ids(&shown.output, &key_ids);
-                if has_word(&command, ACCEPT) {
+                if has_word(&command, ACCEPT) || has_word(&command, RESTORE) {
                     // What the page shows is asked for on a terminal, and here there is none.
                     shell.envs(code.iter().map(|code| (CODE_VARIABLE, code)));
                     output = output.replacen(CODE_PROMPT, "", 1);

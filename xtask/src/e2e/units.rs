@@ -36,6 +36,6 @@ pub(super) fn are_closed(built: &Built) -> Outcome {
             .stderr(std::process::Stdio::piped());
         expect::finish(command).succeeded().says("Overall exposure level");
     }
-    assert_eq!(services, 2, "services in {}", folder.display());
+    assert_eq!(services, 3, "services in {}", folder.display());
     Outcome::Passed
 }

@@ -63,6 +63,7 @@ pub(super) fn command() -> Command {
         .subcommand(dead_command())
         .subcommand(inbox_command())
         .subcommand(backup_command())
+        .subcommand(restore_command())
         .subcommand(keys_command())
         .subcommand(enrol_command())
         .subcommand(doctor_command())
@@ -452,17 +453,53 @@ fn follow(help: &'static str) -> Arg {
 }
 
 fn backup_command() -> Command {
-    let about = "Copy a home to a new directory, also while a server runs on it";
-    subcommand("backup", 'B', "web-ipc --backup --run --out DIR", about)
+    let about = "Back up a home to one sealed file, or copy it to a new directory, also while a server runs on it";
+    subcommand("backup", 'B', "web-ipc --backup FILE [OPTIONS]\n       web-ipc --backup --run --out DIR", about)
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The new file; the code that opens it is printed on stderr, and is shown only once"),
+        )
+        .arg(code_file("Seal the file under the code in this file, or on the first line of stdin for `-`, instead of a new one: for cron"))
         .arg(flag(
             "run",
             'r',
-            "Make the copy: a home with everything that this one has at this moment",
+            "With --out: make the copy, a home with everything that this one has at this moment",
         ))
         .arg(
-            option("out", 'o', "DIR", "The new directory; an existing one is never overwritten")
+            option("out", 'o', "DIR", "The new directory, which is not sealed; an existing one is never overwritten")
                 .value_parser(value_parser!(PathBuf)),
         )
+}
+
+fn restore_command() -> Command {
+    Command::new("restore")
+        .override_usage("web-ipc --restore FILE [OPTIONS]")
+        .long_flag("restore")
+        .about("Make a home of a sealed backup")
+        .args_override_self(true)
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The file that --backup FILE has made"),
+        )
+        .arg(code_file("Take the code from this file, or from the first line of stdin for `-` [default: WEB_IPC_CODE, else ask on a terminal, else the first line of stdin]"))
+        .arg(
+            Arg::new("force")
+                .long("force")
+                .action(ArgAction::SetTrue)
+                .help("Keep the home that is there aside under a dated name; without it, only an empty directory or none may be there"),
+        )
+}
+
+fn code_file(help: &'static str) -> Arg {
+    Arg::new("codeFile")
+        .long("codeFile")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help(help)
 }
 
 fn keys_command() -> Command {

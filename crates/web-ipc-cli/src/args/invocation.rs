@@ -62,6 +62,19 @@ pub(crate) enum Action {
     Backup {
         out: PathBuf,
     },
+    /// `--backup FILE`.
+    SealedBackup {
+        file: PathBuf,
+        /// The file with the code, or `-`; without one, a new code is printed.
+        code_file: Option<PathBuf>,
+    },
+    Restore {
+        file: PathBuf,
+        /// The file with the code, or `-`.
+        code_file: Option<PathBuf>,
+        /// Although a home is there, which is kept aside.
+        force: bool,
+    },
     Doctor(Doctor),
 }
 

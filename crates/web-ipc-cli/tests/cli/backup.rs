@@ -1,7 +1,7 @@
 //! `--backup`, and what is in the files of a home that somebody copies by hand.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -148,6 +148,106 @@ fn a_backup_that_fails_or_is_ended_leaves_nothing() {
         child.stderr.unwrap().read_to_string(&mut told).unwrap();
         assert!(told.contains("nothing of the copy is left"), "{told}");
         assert_eq!(names(world.folder()), before);
+    }
+}
+
+/// Runs `web-ipc`, with this on its stdin.
+fn run(world: &World, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut child = world
+        .program_itself()
+        .args(arguments)
+        .current_dir(world.folder())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_sealed_backup_made_beside_a_running_server_is_restored_with_its_messages_and_ids() {
+    const ID: &str = "0191a2b3-c4d5-76e7-98f9-0a1b2c3d4e5f";
+    let world = World::with_fresh_home();
+    let mut server = keeper(&world, &world.home());
+    let sent = client(&world, &server, &["--send", "--id", ID, r#"{"n":1}"#], "");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let sent = client(&world, &server, &["--send", r#"{"n":2}"#], "");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    server.wait_for_log_times("ended with exit status: 3", 2);
+    let before = names(&world.home());
+    let (status, told, error) = run(&world, &["--backup", "home.backup"], "");
+    assert_eq!(status, Some(0), "{error}");
+    assert!(told.ends_with("/home.backup\n  inbox.db  2 messages\n"), "{told}");
+    let code = error.strip_prefix("Code: ").unwrap_or_else(|| panic!("{error}")).to_owned();
+    assert_eq!(names(&world.home()), before);
+    // What comes later is not in it.
+    let sent = client(&world, &server, &["--send", r#"{"n":3}"#], "");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+
+    // While the server runs, its home is not moved aside.
+    let restore = &["--restore", "home.backup", "--force"];
+    let (status, _, error) = run(&world, restore, &code);
+    assert_eq!(status, Some(75), "{error}");
+    assert!(error.contains("a server is running on "), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    server.stop();
+
+    let (status, told, error) = run(&world, restore, &code);
+    assert_eq!((status, error.as_str()), (Some(0), ""), "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines[0].starts_with("Kept the old home as ") && lines[0].ends_with('Z'), "{told}");
+    assert!(lines[1].contains(" from home.backup, as it was at 20"), "{told}");
+    assert_eq!(lines[2], "  inbox.db  2 messages", "{told}");
+    let listed = run(&world, &["--inbox", "--list"], "").1;
+    let bodies: Vec<bool> =
+        (1..=3).map(|n| listed.contains(&format!(r#""body":{{"n":{n}}}"#))).collect();
+    assert_eq!(bodies, [true, true, false], "{listed}");
+
+    let mut restored = keeper(&world, &world.home());
+    restored.wait_for_log_times("ended with exit status: 3", 2);
+    // An id that the backup has is still known.
+    let again = client(&world, &restored, &["--send", "--id", ID, r#"{"n":1}"#], "");
+    assert!(text(&again.stdout).contains("1 duplicates"), "{}", text(&again.stdout));
+    restored.stop();
+    let hidden: Vec<_> =
+        names(world.folder()).into_iter().filter(|name| name.starts_with('.')).collect();
+    assert_eq!(hidden, Vec::<String>::new());
+}
+
+#[test]
+fn a_sealed_backup_that_is_ended_leaves_nothing() {
+    let world = World::with_fresh_home();
+    // It waits for the lock of the home, and a signal ends the wait.
+    let lock = fs::File::options().write(true).open(world.home().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let (before, before_home) = (names(world.folder()), names(&world.home()));
+    for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
+        let mut child = world
+            .program_itself()
+            .args(["--backup", "home.backup"])
+            .current_dir(world.folder())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while names(&world.home()) == before_home {
+            std::thread::yield_now();
+        }
+        let signalled =
+            std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(signalled.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(status));
+        let mut told = String::new();
+        child.stderr.unwrap().read_to_string(&mut told).unwrap();
+        assert!(told.contains("nothing of the backup is left"), "{told}");
+        assert!(!told.contains("Code: "), "{told}");
+        assert_eq!(
+            (names(world.folder()), names(&world.home())),
+            (before.clone(), before_home.clone())
+        );
     }
 }
 

@@ -106,6 +106,34 @@ fn a_backup_onto_a_read_only_file_system_is_told_to_go_elsewhere() {
 }
 
 #[test]
+fn a_home_on_a_read_only_file_system_is_sealed_and_a_backup_finds_a_disk_full() {
+    let script = r#"mount -o remount,ro "$WEB_IPC_HOME"
+        "$B" --backup sealed 2>code
+        sed -n 's/^Code: //p' code | "$B" --home restored --restore sealed
+        mkdir other; mount -t tmpfs -o size=12k,mode=700 tmpfs other
+        ! "$B" --backup other/sealed
+        ! sed -n 's/^Code: //p' code | "$B" --home other/home --restore sealed
+        ls -A other"#;
+    if let Some(output) = run_with_mounted_home(script) {
+        let (out, log) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{out}\n{log}");
+        assert!(out.starts_with("Backed up ") && out.contains("\nRestored "), "{out}\n{log}");
+        // Nothing is left on the disk that was full.
+        assert!(out.ends_with(" are not in it\n"), "{out}\n{log}");
+        let errors: Vec<&str> = log.lines().collect();
+        assert_eq!(errors.len(), 2, "{log}");
+        for error in errors {
+            assert!(error.starts_with("error: cannot write "), "{error}");
+            assert!(
+                error.contains("No space left on device") && error.contains("; make room"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_home_on_a_full_file_system_is_read_and_served_from_memory() {
     let script = format!(
         r#"dd if=/dev/zero of="$WEB_IPC_HOME/.fill.0123456789abcdef.tmp" bs=1k 2>/dev/null || true{USES}"#

@@ -31,7 +31,7 @@ static HANGUP_IS_DEFAULT: LazyLock<()> = LazyLock::new(|| {
 
 const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
 /// The names that the binary answers to.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "web-ipc",
     "web-ipc-certs",
     "web-ipc-dead",
@@ -39,6 +39,7 @@ const NAMES: [&str; 9] = [
     "web-ipc-enrol",
     "web-ipc-init",
     "web-ipc-keys",
+    "web-ipc-restore",
     "web-ipc-test",
     "web-ipc-users",
 ];
