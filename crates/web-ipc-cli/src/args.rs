@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use ipc_server::Protocol;
 use ipc_setup::{Renew, Ring};
 use zeroize::Zeroizing;
 
