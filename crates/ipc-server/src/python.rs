@@ -10,6 +10,7 @@ use ipc_envelope::Freshness;
 use ipc_inbox::Message;
 use ipc_pickle::{DecodeError, Limits, VALUES_MAX_DEFAULT, to_json};
 use ipc_protocol::{AUTH_PLAINTEXT_BYTES_MAX, AuthRequest, MessageId, ProblemCode};
+use ipc_store::PASSWORD_BYTES_MAX;
 use zeroize::Zeroizing;
 
 use crate::admit::{on_a_thread, open};
@@ -42,11 +43,20 @@ pub(crate) fn login(
     let limits = Limits { text_bytes_max: AUTH_PLAINTEXT_BYTES_MAX, values_max: LOGIN_VALUES_MAX };
     let text = to_json(sealed.open(freshness)?, &limits).map_err(refused)?;
     let text = Zeroizing::new(text);
-    let credentials = credentials(&text).ok_or_else(|| {
+    let mut credentials = credentials(&text).ok_or_else(|| {
         let detail = "the pickled dict is not {\"username\": …, \"password\": …}";
         Refusal::new(ProblemCode::MalformedFrame, detail)
     })?;
+    cut_to_what_counts(&mut credentials.password);
     Ok((message_id(&sealed)?, credentials))
+}
+
+/// Cuts a password to the part that the Python tool's bcrypt reads, where that is text. The tool
+/// hashed no more of it, and the password that it makes for its own admin has 128 characters.
+fn cut_to_what_counts(password: &mut String) {
+    if password.is_char_boundary(PASSWORD_BYTES_MAX) {
+        password.truncate(PASSWORD_BYTES_MAX);
+    }
 }
 
 /// The credentials that a JSON object holds, if it holds nothing else.
@@ -147,6 +157,20 @@ mod tests {
         let mac: [u8; 32] = std::array::from_fn(|index| 0xf0 | index as u8 & 0x0f);
         assert_eq!(id_of(&mac).to_string(), "f0f1f2f3-f4f5-86f7-b8f9-fafbfcfdfeff");
         assert_eq!(id_of(&[0; 32]).to_string(), "00000000-0000-8000-8000-000000000000");
+    }
+
+    #[test]
+    fn of_a_long_password_the_first_72_bytes_count() {
+        let cut = |password: &str| {
+            let mut password = password.to_owned();
+            cut_to_what_counts(&mut password);
+            password
+        };
+        assert_eq!(cut(&"p".repeat(128)), "p".repeat(72));
+        assert_eq!(cut("pass321"), "pass321");
+        // The 72nd byte is within a character, so that no text has this hash.
+        let split = format!("{}é{}", "p".repeat(71), "p".repeat(20));
+        assert_eq!(cut(&split), split);
     }
 
     #[test]
