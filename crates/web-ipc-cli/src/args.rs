@@ -418,7 +418,9 @@ fn python_compat(command: &Command, options: &ArgMatches) -> Result<bool, UsageE
         return refusal("this web-ipc was built without '--compat python'", Some(tip));
     }
     match options.get_one("protocol") {
-        Some(Protocol::Http) => refusal("'--compat python' needs '--protocol https'", None),
+        Some(ipc_server::Protocol::Http) => {
+            refusal("'--compat python' needs '--protocol https'", None)
+        }
         _ => Ok(true),
     }
 }
