@@ -47,16 +47,18 @@ pub(crate) fn login(
         let detail = "the pickled dict is not {\"username\": …, \"password\": …}";
         Refusal::new(ProblemCode::MalformedFrame, detail)
     })?;
-    cut_to_what_counts(&mut credentials.password);
+    cut(&mut credentials.password);
     Ok((message_id(&sealed)?, credentials))
 }
 
-/// Cuts a password to the part that the Python tool's bcrypt reads, where that is text. The tool
-/// hashed no more of it, and the password that it makes for its own admin has 128 characters.
-fn cut_to_what_counts(password: &mut String) {
-    if password.is_char_boundary(PASSWORD_BYTES_MAX) {
-        password.truncate(PASSWORD_BYTES_MAX);
-    }
+/// Leaves off what is behind the bytes of a password that bcrypt reads, as the Python tool does: it
+/// makes passwords of 128 characters, and its hashes are of the first 72. Half a character is left
+/// off with the rest.
+fn cut(password: &mut Zeroizing<String>) {
+    let length = password.floor_char_boundary(PASSWORD_BYTES_MAX);
+    // The bytes behind are wiped, and not only forgotten.
+    let kept = Zeroizing::new(password[..length].to_owned());
+    *password = kept;
 }
 
 /// The credentials that a JSON object holds, if it holds nothing else.
@@ -160,17 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_password_the_first_72_bytes_count() {
-        let cut = |password: &str| {
-            let mut password = password.to_owned();
-            cut_to_what_counts(&mut password);
-            password
-        };
-        assert_eq!(cut(&"p".repeat(128)), "p".repeat(72));
-        assert_eq!(cut("pass321"), "pass321");
-        // The 72nd byte is within a character, so that no text has this hash.
-        let split = format!("{}é{}", "p".repeat(71), "p".repeat(20));
-        assert_eq!(cut(&split), split);
+    fn a_password_is_cut_where_the_tool_cuts_it() {
+        for (password, kept) in [
+            ("", ""),
+            ("pass321", "pass321"),
+            (&*"x".repeat(72), &*"x".repeat(72)),
+            (&"x".repeat(128), &"x".repeat(72)),
+            (&"é".repeat(40), &"é".repeat(36)),
+            (&format!("{}é", "x".repeat(71)), &"x".repeat(71)),
+        ] {
+            let mut cut_off = Zeroizing::new(password.to_owned());
+            cut(&mut cut_off);
+            assert_eq!(*cut_off, kept);
+        }
     }
 
     #[test]
