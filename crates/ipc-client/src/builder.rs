@@ -12,7 +12,7 @@ use ipc_protocol::{
 
 use crate::build_error::{BuildError, CONNECTIONS_LIMIT};
 use crate::client::Client;
-use crate::config::Config;
+use crate::config::{Config, ServerKind};
 use crate::exchange::Setup;
 use crate::local::LocalClient;
 use crate::source::{Material, Source};
@@ -36,6 +36,7 @@ pub struct ClientBuilder {
     connections_max: usize,
     plaintext_bytes_max: usize,
     channel: bool,
+    server_kind: ServerKind,
 }
 
 impl Client {
@@ -73,6 +74,7 @@ impl ClientBuilder {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
             channel: true,
+            server_kind: ServerKind::WebIpc,
         }
     }
 
@@ -159,6 +161,30 @@ impl ClientBuilder {
         self
     }
 
+    /// Tells the client that its server is one of the unmodified Python tool.
+    ///
+    /// Messages and logins are then pickled dicts, one message a POST, over one connection and in
+    /// order. There are no replies, no batches and no renewals. Integers stay integers, and numbers
+    /// with a fraction or an exponent become floats. The home has to have the message key of that
+    /// server as its first envelope key, and an authority that its certificate is of: one that was
+    /// made by `web-ipc --init --run --importFrom` has both.
+    ///
+    /// That server does not know ids, and stores a message as often as it comes. So the client
+    /// sends nothing again that may have arrived: if the answer is lost, the call ends with
+    /// [`Outcome::NotKnown`](crate::Outcome::NotKnown). It tries again, until the timeout, while no
+    /// connection can be made. An id that is given to a call has no effect.
+    ///
+    /// ```
+    /// # let builder = ipc_client::Client::builder(&ipc_home::Home::at("/nowhere"));
+    /// let builder = builder.server("localhost", "127.0.0.1:3000").python_compat();
+    /// ```
+    #[cfg(feature = "python-compat")]
+    #[must_use]
+    pub fn python_compat(mut self) -> Self {
+        self.server_kind = ServerKind::PythonTool;
+        self
+    }
+
     /// The longest frame that is sent, in bytes of JSON text: the message and a few hundred bytes
     /// around it. Default 16 MiB, like the server's.
     #[must_use]
@@ -207,7 +233,13 @@ impl ClientBuilder {
     }
 
     /// Reads and checks all that is needed before the thread starts.
-    fn settle(self) -> Result<Setup, BuildError> {
+    fn settle(mut self) -> Result<Setup, BuildError> {
+        if self.server_kind != ServerKind::WebIpc {
+            // There are no sessions to keep, and a second connection would let a message overtake
+            // another.
+            (self.source.keep_session, self.channel) = (false, false);
+            self.connections_max = self.connections_max.min(1);
+        }
         if !TIMEOUTS.contains(&self.timeout) {
             return Err(BuildError::Timeout { timeout: self.timeout });
         }
@@ -226,6 +258,7 @@ impl ClientBuilder {
             connections_max: self.connections_max,
             plaintext_bytes_max: self.plaintext_bytes_max,
             uses_channel: self.channel,
+            server: self.server_kind,
         };
         Ok(Setup { config, source: self.source, material, kept })
     }

@@ -91,7 +91,10 @@ impl Client {
     /// [`SendError::NoReply`], with [`Outcome::Accepted`](crate::Outcome::Accepted), if the server
     /// accepted the request and there is no reply. Otherwise the errors of `send`.
     pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> RequestCall {
-        let begun = self.shared.begin(message, self.shared.config.timeout);
+        let mut begun = self.shared.begin(message, self.shared.config.timeout);
+        if let Err(error) = self.shared.config.refuse_beyond_messages("replies") {
+            begun.unsent(|message| message.body = Err(error));
+        }
         RequestCall { begun, reply_wait: REPLY_TIMEOUT_DEFAULT }
     }
 

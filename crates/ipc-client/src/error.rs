@@ -104,6 +104,39 @@ impl std::fmt::Display for NoReply {
     }
 }
 
+/// What a server of the unmodified Python tool cannot do, or did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PythonFault {
+    /// It answered `failed` (status 500): it could not open the message, or found no dict in it. It
+    /// has another message key.
+    NotRead,
+    /// It has no such service: replies, or renewals of certificates.
+    Lacks {
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The message is one that every server would refuse. Nothing was sent.
+    NotPickled {
+        /// Which rule it breaks.
+        reason: String,
+    },
+}
+
+impl std::fmt::Display for PythonFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PythonFault::NotRead => {
+                f.write_str("the server of the Python tool could not read the message")
+            }
+            PythonFault::Lacks { what } => {
+                write!(f, "a server of the Python tool has no {what}")
+            }
+            PythonFault::NotPickled { reason } => f.write_str(reason),
+        }
+    }
+}
+
 /// Why a message was not sent, or a request not answered.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -238,6 +271,14 @@ pub enum SendError {
         /// Why there is no reply.
         reason: NoReply,
     },
+    /// The server is one of the unmodified Python tool, and cannot do this. Only a client that was
+    /// told so has this error, see
+    /// [`python_compat`](crate::ClientBuilder#method.python_compat).
+    #[error("{fault}")]
+    PythonTool {
+        /// What it cannot do.
+        fault: PythonFault,
+    },
     /// The operating system gave no random numbers. Nothing was sent.
     #[error("the operating system gave no random numbers")]
     NoRandomness {
@@ -269,6 +310,7 @@ impl SendError {
             SendError::Body(_)
             | SendError::TooLarge { .. }
             | SendError::Refused { .. }
+            | SendError::PythonTool { .. }
             | SendError::BadCredentials { .. }
             | SendError::CertificateRefused { .. } => Outcome::Refused,
             SendError::NoReply { .. } => Outcome::Accepted,
@@ -328,6 +370,7 @@ impl SendError {
             SendError::Timeout { last, .. }
             | SendError::InDoubt { last }
             | SendError::LoginFailed { last } => last.status(),
+            SendError::PythonTool { fault: PythonFault::NotRead } => Some(500),
             _ => self.code().map(ProblemCode::status),
         }
     }
@@ -392,6 +435,8 @@ impl SendError {
             SendError::ServerNotTrusted { name, reason } => remedy_of_certificate(name, reason),
             SendError::Body(_) => "send a JSON object whose values JSON can hold".into(),
             SendError::TooLarge { .. } => SEND_LESS.into(),
+            SendError::PythonTool { fault: PythonFault::NotRead } => Remedy::UseServersKeys,
+            SendError::PythonTool { .. } => return None,
             SendError::Refused { code: Some(code), .. } => return remedy_of_refusal(*code),
             SendError::Refused { .. } | SendError::Stopped => return None,
             SendError::WrongProtocol { speaks: Speaks::Tls, .. } => Remedy::UseHttps,

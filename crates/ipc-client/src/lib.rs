@@ -115,7 +115,7 @@ mod worker;
 pub use build_error::BuildError;
 pub use builder::{CONNECTIONS_MAX_DEFAULT, ClientBuilder, IntoAddresses, TIMEOUT_DEFAULT};
 pub use client::{Client, REPLY_TIMEOUT_DEFAULT, RequestCall, SendCall};
-pub use error::{CredentialsOrigin, NoReply, Outcome, SendError, Speaks};
+pub use error::{CredentialsOrigin, NoReply, Outcome, PythonFault, SendError, Speaks};
 pub use ipc_base::{CertificateProblem, ModeChange, Place, Remedy};
 pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_protocol::{

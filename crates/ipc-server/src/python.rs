@@ -10,6 +10,7 @@ use ipc_envelope::Freshness;
 use ipc_inbox::Message;
 use ipc_pickle::{DecodeError, Limits, VALUES_MAX_DEFAULT, to_json};
 use ipc_protocol::{AUTH_PLAINTEXT_BYTES_MAX, AuthRequest, MessageId, ProblemCode};
+use ipc_store::PASSWORD_BYTES_MAX;
 use zeroize::Zeroizing;
 
 use crate::admit::{on_a_thread, open};
@@ -42,11 +43,22 @@ pub(crate) fn login(
     let limits = Limits { text_bytes_max: AUTH_PLAINTEXT_BYTES_MAX, values_max: LOGIN_VALUES_MAX };
     let text = to_json(sealed.open(freshness)?, &limits).map_err(refused)?;
     let text = Zeroizing::new(text);
-    let credentials = credentials(&text).ok_or_else(|| {
+    let mut credentials = credentials(&text).ok_or_else(|| {
         let detail = "the pickled dict is not {\"username\": …, \"password\": …}";
         Refusal::new(ProblemCode::MalformedFrame, detail)
     })?;
+    cut(&mut credentials.password);
     Ok((message_id(&sealed)?, credentials))
+}
+
+/// Leaves off what is behind the bytes of a password that bcrypt reads, as the Python tool does: it
+/// makes passwords of 128 characters, and its hashes are of the first 72. Half a character is left
+/// off with the rest.
+fn cut(password: &mut Zeroizing<String>) {
+    let length = password.floor_char_boundary(PASSWORD_BYTES_MAX);
+    // The bytes behind are wiped, and not only forgotten.
+    let kept = Zeroizing::new(password[..length].to_owned());
+    *password = kept;
 }
 
 /// The credentials that a JSON object holds, if it holds nothing else.
@@ -148,6 +160,22 @@ mod tests {
         let mac: [u8; 32] = std::array::from_fn(|index| 0xf0 | index as u8 & 0x0f);
         assert_eq!(id_of(&mac).to_string(), "f0f1f2f3-f4f5-86f7-b8f9-fafbfcfdfeff");
         assert_eq!(id_of(&[0; 32]).to_string(), "00000000-0000-8000-8000-000000000000");
+    }
+
+    #[test]
+    fn a_password_is_cut_where_the_tool_cuts_it() {
+        for (password, kept) in [
+            ("", ""),
+            ("pass321", "pass321"),
+            (&*"x".repeat(72), &*"x".repeat(72)),
+            (&"x".repeat(128), &"x".repeat(72)),
+            (&"é".repeat(40), &"é".repeat(36)),
+            (&format!("{}é", "x".repeat(71)), &"x".repeat(71)),
+        ] {
+            let mut cut_off = Zeroizing::new(password.to_owned());
+            cut(&mut cut_off);
+            assert_eq!(*cut_off, kept);
+        }
     }
 
     #[test]

@@ -256,9 +256,7 @@ fn roots(
     Ok(Arc::new(roots))
 }
 
-/// What is revoked: a serial number, with the identifier of the key that issued it. And without:
-/// certificates of the Python tool do not name the key, and a serial number of theirs is that of no
-/// other certificate here.
+/// What is revoked: a serial number, with the identifier of the key that issued it.
 type Revoked = HashSet<(Option<Vec<u8>>, SerialNumber)>;
 
 /// Reads the lists of revoked certificates. One that cannot be read is not left out: what it
@@ -272,10 +270,7 @@ fn revoked(
         let list = RevocationList::from_der(list)
             .ok_or_else(|| HomeError::BadRevocationList { path: home.revocation_list_file() })?;
         let issuer = list.issuer_key_id;
-        for entry in list.entries {
-            revoked.insert((None, entry.serial.clone()));
-            revoked.insert((issuer.clone(), entry.serial));
-        }
+        revoked.extend(list.entries.into_iter().map(|entry| (issuer.clone(), entry.serial)));
     }
     Ok(revoked)
 }
@@ -313,7 +308,7 @@ impl Verifier {
         let is_revoked = match &facts.issuer_key_id {
             Some(_) => self.revoked.contains(&(facts.issuer_key_id.clone(), facts.serial.clone())),
             // A certificate of the Python tool does not name its authority's key, so that the
-            // serial number of any list counts.
+            // serial number in any list counts. One of theirs is that of no other certificate here.
             None => self.revoked.iter().any(|(_, serial)| *serial == facts.serial),
         };
         match is_revoked {

@@ -1,8 +1,9 @@
 //! Makes the files of a home in a fixed order, each completely or not at all.
 //!
-//! [`crate::init`] and [`crate::import_environment`] come here with the lock held. A good file stays. Keys that other hosts have
-//! copies of, and an authority that has issued certificates, are never made anew here. `admin.cred`
-//! is written last, so that its presence means that the home is complete.
+//! [`crate::init`] and [`crate::import_environment`] come here with the lock held. A good file
+//! stays. Keys that other hosts have copies of, and an authority that has issued certificates, are
+//! never made anew here. `admin.cred` is written last, so that its presence means that the home is
+//! complete.
 
 use std::path::Path;
 

@@ -401,7 +401,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
             address,
             allows_remote: options.get_flag("allowRemoteMetrics"),
         }),
-        python_compat: python_compat(command, options)?,
+        python_compat: serves_python(command, options)?,
         count: options.get_one("count").copied(),
         timeout_secs: options.get_one("timeout").copied(),
         body_only: options.get_flag("body"),
@@ -410,22 +410,26 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
 
 /// Whether `--serve` takes messages of the Python tool. Over http no certificate would tell such a
 /// peer from others.
-fn python_compat(command: &Command, options: &ArgMatches) -> Result<bool, UsageError> {
-    if !options.contains_id("compat") {
-        return Ok(false);
-    }
-    let refusal = |what, tip| {
+fn serves_python(command: &Command, options: &ArgMatches) -> Result<bool, UsageError> {
+    let is_told = python_compat(command, "serve", options)?;
+    if is_told && options.get_one("protocol") == Some(&ipc_server::Protocol::Http) {
         let serve = command.find_subcommand("serve").expect("it is defined here");
-        Err(UsageError::new(what, tip, &usage_of(serve)))
-    };
-    if !cfg!(feature = "python-compat") {
+        let what = "'--compat python' needs '--protocol https'";
+        return Err(UsageError::new(what, None, &usage_of(serve)));
+    }
+    Ok(is_told)
+}
+
+/// Whether the command `name` is told that the other end may be the Python tool.
+fn python_compat(command: &Command, name: &str, options: &ArgMatches) -> Result<bool, UsageError> {
+    let is_told = options.contains_id("compat");
+    if is_told && !cfg!(feature = "python-compat") {
+        let command = command.find_subcommand(name).expect("it is defined here");
+        let what = "this web-ipc was built without '--compat python'";
         let tip = "build it with --features python-compat";
-        return refusal("this web-ipc was built without '--compat python'", Some(tip));
+        return Err(UsageError::new(what, Some(tip), &usage_of(command)));
     }
-    match options.get_one("protocol") {
-        Some(Protocol::Http) => refusal("'--compat python' needs '--protocol https'", None),
-        _ => Ok(true),
-    }
+    Ok(is_told)
 }
 
 fn inbox(command: &Command, name: &str, options: &ArgMatches) -> Result<InboxKind, UsageError> {
@@ -649,6 +653,7 @@ fn send_args(
         timeout_secs: *options.get_one("timeout").expect("has a default"),
         batch: *options.get_one("batch").expect("has a default"),
         keep_going: options.get_flag("keep-going"),
+        python_compat: python_compat(command, "send", options)?,
     })
 }
 
@@ -691,6 +696,12 @@ fn to_send(
 }
 
 fn request_args(command: &Command, options: &ArgMatches) -> Result<RequestArgs, UsageError> {
+    if options.contains_id("compat") {
+        let request = command.find_subcommand("request").expect("it is defined here");
+        let tip = "--send has it";
+        let what = "a server of the Python tool gives no replies: '--compat' is not for requests";
+        return Err(UsageError::new(what, Some(tip), &usage_of(request)));
+    }
     Ok(RequestArgs {
         target: target(command, "request", options)?,
         message: text(options, "object"),

@@ -45,7 +45,8 @@ const BYTES_AHEAD: usize = 2 * OBJECT_BYTES_MAX;
 
 /// Sends one message or many, and prints how many the server has accepted, or their ids.
 pub(crate) fn run(explicit_home: Option<&Path>, send: &SendArgs) -> Result<Verdict, Failure> {
-    let (client, home) = client(explicit_home, &send.target, send.timeout_secs)?;
+    let (client, home) =
+        client(explicit_home, &send.target, send.timeout_secs, send.python_compat)?;
     let mut answered = false;
     match &send.what {
         ToSend::Lines(inputs) => {
@@ -65,6 +66,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, send: &SendArgs) -> Result<Verdi
             let begun = Instant::now();
             let sent = client.blocking().send(&message).id(id).wait();
             answered = sent.as_ref().map_or_else(renewal::has_answered, |_| true);
+            let id = (!send.python_compat).then_some(id);
             let told = sent.map_err(|error| not_sent(error, id)).and_then(|sent| {
                 let duplicates = u64::from(sent.duplicate);
                 let prints_ids = send.prints_ids;
@@ -76,12 +78,16 @@ pub(crate) fn run(explicit_home: Option<&Path>, send: &SendArgs) -> Result<Verdi
     }
 }
 
-/// The failure for a single message. One that may be there can be sent again under its id.
-fn not_sent(error: SendError, id: MessageId) -> Failure {
+/// The failure for a single message. One that may be there can be sent again under its id, if it
+/// has one there.
+fn not_sent(error: SendError, id: Option<MessageId>) -> Failure {
     let outcome = error.outcome();
     let failure = Failure::from(error);
-    match outcome {
-        Outcome::NotKnown => failure.while_doing(&format!(
+    match (outcome, id) {
+        (Outcome::NotKnown, None) => failure.while_doing(
+            "it is not known whether the message was sent; the Python tool would take it twice",
+        ),
+        (Outcome::NotKnown, Some(id)) => failure.while_doing(&format!(
             "it is not known whether the message was sent; with --id {id} it can be sent again within 10 minutes and is delivered once"
         )),
         _ => failure,
@@ -119,7 +125,7 @@ pub(crate) fn request(
     explicit_home: Option<&Path>,
     request: &RequestArgs,
 ) -> Result<Verdict, Failure> {
-    let (client, home) = client(explicit_home, &request.target, request.timeout_secs)?;
+    let (client, home) = client(explicit_home, &request.target, request.timeout_secs, false)?;
     let name = "the request";
     let message = match request.message.as_deref() {
         None if io::stdin().is_terminal() => return Err(nothing_to_send("one on stdin")),
@@ -146,6 +152,7 @@ fn client(
     explicit_home: Option<&Path>,
     target: &Target,
     timeout_secs: u16,
+    python_compat: bool,
 ) -> Result<(Client, Home), Failure> {
     let (name, identity) = (peer_name(&target.name)?, peer_name(&target.identity)?);
     let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
@@ -173,6 +180,12 @@ fn client(
     if let Some(login) = password::login(target.user.clone(), target.password.clone())? {
         builder = builder.credentials(login.user, login.password.as_str());
     }
+    #[cfg(feature = "python-compat")]
+    if python_compat {
+        builder = builder.python_compat();
+    }
+    #[cfg(not(feature = "python-compat"))]
+    debug_assert!(!python_compat, "the arguments refuse it");
     let client = builder.build().map_err(|error| not_built(&error, &home))?;
     Ok((client, home))
 }

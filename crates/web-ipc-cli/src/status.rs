@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use ipc_client::{BuildError, NoReply, Outcome, ProblemCode, SendError};
+use ipc_client::{BuildError, NoReply, Outcome, ProblemCode, PythonFault, SendError};
 use ipc_home::HomeError;
 use ipc_inbox::OpenError;
 #[cfg(feature = "jetstream")]
@@ -122,6 +122,9 @@ impl From<&SendError> for Status {
                 Self::NotPermitted
             }
             SendError::ServerNotTrusted { .. } => Self::NotPermitted,
+            SendError::PythonTool { fault: PythonFault::NotPickled { .. } } => Self::BadData,
+            // It has another message key.
+            SendError::PythonTool { fault: PythonFault::NotRead } => Self::NotPermitted,
             SendError::WrongProtocol { .. }
             | SendError::Handshake { .. }
             | SendError::Unreachable { .. }

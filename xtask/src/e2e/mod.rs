@@ -23,6 +23,7 @@ mod pages;
 mod python_client;
 mod python_environment;
 mod python_package;
+mod python_peer;
 mod python_tool;
 mod scaling;
 mod scenario;
@@ -90,6 +91,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         python_client::enrolled,
     ),
     ("an environment of the Python tool is taken over and goes on", python_environment::taken_over),
+    (
+        "an unmodified client of the Python tool sends 100 messages, and each arrives once",
+        python_peer::sends,
+    ),
+    ("a pickle that would run something is refused, and nothing runs", python_peer::is_refused),
     ("the tests of the Python package pass against this server", python_package::suite),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     ("the units for systemd leave a service little that it could do", units::are_closed),

@@ -47,7 +47,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-inbox",
         ],
     ),
-    ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home"]),
+    ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-pickle", "ipc-home"]),
     (
         "ipc-setup",
         &[

@@ -22,9 +22,6 @@ use crate::exchange::session::Generation;
 use crate::source::Epoch;
 use crate::transport::attempt::Attempt;
 
-/// The largest number of messages in one POST. A server accepts 1000 unless configured otherwise.
-const MESSAGES_MAX: usize = 500;
-
 /// The largest number of bytes in one POST. A longer message goes alone.
 const BYTES_MAX: usize = 1024 * 1024;
 
@@ -78,7 +75,7 @@ impl Engine {
                     return;
                 }
             }
-            let messages_max = state.post_messages_max.unwrap_or(MESSAGES_MAX);
+            let messages_max = state.post_messages_max.unwrap_or(self.config.post_messages_max());
             let group =
                 state.queue.take_post(None, messages_max, BYTES_MAX, may_request, |_| false);
             let Some(group) = group else { return };

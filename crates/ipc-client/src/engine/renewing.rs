@@ -27,6 +27,7 @@ impl Engine {
         begun_at: Instant,
         timeout: Duration,
     ) -> Result<Renewal, SendError> {
+        self.config.refuse_beyond_messages("renewals of certificates")?;
         let ends_at = begun_at + timeout;
         let mut backoff = Backoff::new();
         let mut logins = Logins::default();

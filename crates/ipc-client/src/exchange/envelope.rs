@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use awc::body::{BodySize, MessageBody};
 use bytes::{Bytes, BytesMut};
 use ipc_envelope::{KeyRing, Sealing};
+use ipc_protocol::RAW_ENVELOPE_TYPE;
 use zeroize::Zeroize as _;
 
 /// How many bytes are sealed and passed to awc at a time: as many as a TLS record holds (RFC 8446,
@@ -23,7 +24,8 @@ pub(crate) struct Envelope(Option<Unsent>);
 /// The part of an envelope that awc does not have yet, and the state of its sealing.
 struct Unsent {
     rest: BytesMut,
-    sealing: Sealing,
+    /// `None` where all of it is sealed.
+    sealing: Option<Sealing>,
 }
 
 /// The memory of an envelope that is being sent.
@@ -40,6 +42,18 @@ impl Envelope {
         Envelope(None)
     }
 
+    /// An envelope that was sealed before, as text.
+    #[cfg(feature = "python-compat")]
+    pub(crate) fn complete(text: Vec<u8>) -> Self {
+        Envelope(Some(Unsent { rest: BytesMut::from(Bytes::from(text)), sealing: None }))
+    }
+
+    /// The media type of the body: that of a raw envelope. Text has none.
+    pub(crate) fn content_type(&self) -> Option<&'static str> {
+        let is_raw = self.0.as_ref().is_some_and(|unsent| unsent.sealing.is_some());
+        is_raw.then_some(RAW_ENVELOPE_TYPE)
+    }
+
     /// Begins the envelope of the plaintext in `buffer`, laid out as for [`KeyRing::begin_seal`].
     /// Returns it with its memory.
     pub(crate) fn seal(
@@ -53,7 +67,7 @@ impl Envelope {
         // The bytes have one owner, so this does not copy them.
         let mut rest = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
         let memory = ReclaimableBuffer(rest.split_off(rest.len()));
-        (Envelope(Some(Unsent { rest, sealing })), memory)
+        (Envelope(Some(Unsent { rest, sealing: Some(sealing) })), memory)
     }
 }
 
@@ -84,7 +98,10 @@ impl MessageBody for Envelope {
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let unsent = self.get_mut().0.as_mut().filter(|unsent| !unsent.rest.is_empty());
         let Some(Unsent { rest, sealing }) = unsent else { return Poll::Ready(None) };
-        let sealed = sealing.advance(rest, PIECE_BYTES);
+        let sealed = match sealing {
+            Some(sealing) => sealing.advance(rest, PIECE_BYTES),
+            None => rest.len(),
+        };
         Poll::Ready(Some(Ok(rest.split_to(sealed).freeze())))
     }
 }

@@ -55,7 +55,7 @@ impl Exchange {
         };
         if change.link {
             let old = self.http();
-            let http = Http::new(&name, connector, self.config.connections_max, Some(&old));
+            let http = Http::new(&name, connector, self.config.pool(), Some(&old));
             *self.http.borrow_mut() = Rc::new(http);
             self.has_probed.set(false);
         }

@@ -15,6 +15,8 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "python-compat")]
+use crate::config::ServerKind;
 use crate::error::SendError;
 use crate::exchange::refusal::{AttemptError, give_up};
 use crate::exchange::session::{Generation, Origin, SessionCache};
@@ -249,6 +251,10 @@ impl Exchange {
     }
 
     async fn log_in(&self, ends_at: Instant) -> Result<AuthReply, AttemptError> {
+        #[cfg(feature = "python-compat")]
+        if self.config.server == ServerKind::PythonTool {
+            return self.log_in_pickled(ends_at).await;
+        }
         let route = Route::ClientAuth;
         let id = self.sealer.draw_id().map_err(give_up)?;
         let Credentials { username, password } = self.credentials.borrow().clone();

@@ -7,6 +7,8 @@ mod envelope;
 mod following;
 pub(crate) mod login;
 pub(crate) mod password_check;
+#[cfg(feature = "python-compat")]
+mod python;
 pub(crate) mod refusal;
 mod renewal;
 pub(crate) mod session;
@@ -28,6 +30,8 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::Config;
+#[cfg(feature = "python-compat")]
+use crate::config::ServerKind;
 use crate::error::{CredentialsOrigin, SendError};
 use crate::log_throttle::{LogThrottle, SAY_EVERY, seconds};
 use crate::receipt::Probe;
@@ -124,7 +128,7 @@ impl Exchange {
         let Setup { config, source, material, kept } = setup;
         let Material { name, connector, ring, credentials, credentials_origin, cache, seen } =
             material;
-        let http = Http::new(&name, connector, config.connections_max, None);
+        let http = Http::new(&name, connector, config.pool(), None);
         Exchange {
             http: RefCell::new(Rc::new(http)),
             sealer: Rc::new(Sealer::new(ring)),
@@ -166,6 +170,10 @@ impl Exchange {
         used: &mut Generation,
         attempt: &Rc<Attempt>,
     ) -> Result<bool, AttemptError> {
+        #[cfg(feature = "python-compat")]
+        if self.config.server == ServerKind::PythonTool {
+            return self.submit_pickled(body, limits, used, attempt).await.map(|()| false);
+        }
         let route = Route::MessageSubmit;
         let sealed = self.seal_with_session(route, id, text(body), used)?;
         let response = self.post(route, sealed, None, limits, attempt).await?;
@@ -343,7 +351,8 @@ impl Exchange {
         };
         let reply_wait = Duration::from_secs(reply_wait_secs.unwrap_or_default());
         let attempt_max = self.attempt_max(route, body.len()) + reply_wait;
-        let request = Request { route, body, reply_wait_secs, response_bytes_max };
+        let content_type = body.content_type();
+        let request = Request { route, body, content_type, reply_wait_secs, response_bytes_max };
         let http = self.http();
         let response = http.exchange(request, attempt);
         let result = self.in_time(response, route, attempt_max, limits, attempt).await;
@@ -470,8 +479,13 @@ pub(crate) mod tests {
     /// An exchange with an address where nothing listens.
     pub(crate) fn exchange(timeout: Duration, cache: Option<SessionCache>) -> Exchange {
         let address = Address::parse("127.0.0.1:1").unwrap_or_else(|_| unreachable!());
-        let config =
-            Config { timeout, connections_max: 1, plaintext_bytes_max: 1000, uses_channel: false };
+        let config = Config {
+            timeout,
+            connections_max: 1,
+            plaintext_bytes_max: 1000,
+            uses_channel: false,
+            server: crate::config::ServerKind::WebIpc,
+        };
         let credentials = Credentials::new("test1", "pass321");
         let source = Source {
             home: ipc_home::Home::at("/nowhere"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipc_protocol::{Problem, ProblemCode, Retry};
 
 use crate::clock;
-use crate::error::SendError;
+use crate::error::{PythonFault, SendError};
 use crate::transport::http::Response;
 
 /// The longest text from a server that is passed on, in characters.
@@ -104,7 +104,8 @@ pub(crate) fn of_code(code: &str, retry_after: Option<Duration>) -> AttemptError
 /// may be accepted.
 pub(crate) fn is_for_the_content(error: &SendError) -> bool {
     match error {
-        SendError::TooLarge { .. } => true,
+        SendError::TooLarge { .. }
+        | SendError::PythonTool { fault: PythonFault::NotPickled { .. } } => true,
         SendError::Refused { status, code, .. } => match code {
             Some(code) => matches!(
                 code,

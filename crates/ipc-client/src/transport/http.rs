@@ -28,9 +28,6 @@ use crate::transport::attempt::{ATTEMPT, Attempt};
 use crate::transport::connector::{Connector, LocalConnector};
 use crate::transport::tls;
 
-/// How long an idle connection is kept: less than the server's 75 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
-
 /// A connection is closed after this time. The next handshake then uses new certificates, of either
 /// end.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -50,6 +47,8 @@ pub(crate) struct Http {
 pub(crate) struct Request<B> {
     pub(crate) route: Route,
     pub(crate) body: B,
+    /// The media type of the body, where it is told.
+    pub(crate) content_type: Option<&'static str>,
     /// How long the server should wait for a reply.
     pub(crate) reply_wait_secs: Option<u64>,
     /// The longest response body to read.
@@ -84,12 +83,13 @@ pub(crate) struct Response {
 }
 
 impl Http {
-    /// Must be called on the thread, and within the runtime, that will send. `before` is what sent
+    /// Must be called on the thread, and within the runtime, that will send. An idle connection is
+    /// kept for `keep_alive`. `before` is what sent
     /// until now, if anything did: the address in use stays.
     pub(crate) fn new(
         name: &str,
         connector: Connector,
-        connections_max: usize,
+        (connections_max, keep_alive): (usize, Duration),
         before: Option<&Http>,
     ) -> Self {
         let own = LocalConnector::new(connector, before.map(Http::connector));
@@ -98,7 +98,7 @@ impl Http {
         let connector = awc::Connector::new()
             .connector(own.clone())
             .timeout(Duration::from_secs(DEADLINE_SECS_MAX))
-            .conn_keep_alive(KEEP_ALIVE)
+            .conn_keep_alive(keep_alive)
             .conn_lifetime(LIFETIME)
             .limit(connections_max);
         let client = awc::Client::builder()
@@ -125,17 +125,18 @@ impl Http {
     /// [`SendError::CertificateRefused`].
     pub(crate) async fn exchange<B: MessageBody + 'static>(
         &self,
-        Request { route, body, reply_wait_secs, response_bytes_max }: Request<B>,
+        Request { route, body, content_type, reply_wait_secs, response_bytes_max }: Request<B>,
         attempt: &Rc<Attempt>,
     ) -> Result<Response, SendError> {
         let uri = self.uri(route).map_err(|error| self.error_of(&error, attempt))?;
         let request = async {
             let request = match route.method() {
                 "GET" => self.client.request(Method::GET, uri),
-                _ => self
-                    .client
-                    .request(Method::POST, uri)
-                    .insert_header((CONTENT_TYPE, RAW_ENVELOPE_TYPE)),
+                _ => self.client.request(Method::POST, uri),
+            };
+            let request = match content_type {
+                Some(content_type) => request.insert_header((CONTENT_TYPE, content_type)),
+                None => request,
             };
             let request = match reply_wait_secs {
                 // RFC 7240, section 4.3.

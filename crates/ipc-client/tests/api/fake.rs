@@ -373,7 +373,9 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
         websocket_key: websocket_key.unwrap_or_default(),
         path,
     };
-    if length > 0 {
+    if length > 0 && !seen.head.contains("\r\ncontent-type:") {
+        seen.body = pickled(&seen.envelope);
+    } else if length > 0 {
         let plaintext = ring().open(&seen.envelope, None).unwrap();
         let frame = Frame::parse(&plaintext).unwrap();
         seen.id = frame.id().to_string();
@@ -396,6 +398,18 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
     }
     let is_for_the_log = seen.body != WARMING_UP && seen.path != "/message/channel";
     Ok(Some(if is_for_the_log { log.note(seen) } else { seen }))
+}
+
+/// The pickled dict in a text envelope, as JSON.
+#[cfg(feature = "python-compat")]
+fn pickled(envelope: &[u8]) -> String {
+    let pickle = ring().open_base64url(envelope, None).unwrap();
+    ipc_pickle::to_json(&pickle, &ipc_pickle::Limits::default()).unwrap()
+}
+
+#[cfg(not(feature = "python-compat"))]
+fn pickled(_: &[u8]) -> String {
+    panic!("a client that sends no pickles has sent a body without a type")
 }
 
 /// A response with more header lines, each ended by CRLF.

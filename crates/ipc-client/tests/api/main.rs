@@ -17,6 +17,8 @@ mod keys;
 mod logged;
 mod login;
 mod options;
+#[cfg(feature = "python-compat")]
+mod python;
 mod real;
 mod renewing;
 mod requests;

@@ -413,10 +413,16 @@ async fn a_full_inbox_refuses_and_the_same_bytes_are_taken_once_there_is_room() 
 fn home_of_the_tool() -> (OwnHome, Arc<ClientConfig>) {
     let place = own_home();
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python-tool");
-    for file in ["web-ipc-ca.crt", "web-ipc-ca.key", "localhost.crt", "localhost.key"] {
-        let content = std::fs::read(made.join(file)).unwrap();
-        ipc_home::write_secret_atomically(&place.home.root().join(file), &content).unwrap();
+    let read = |file| std::fs::read(made.join(file)).unwrap();
+    let write = |file, content: &[u8]| {
+        ipc_home::write_secret_atomically(&place.home.root().join(file), content).unwrap();
+    };
+    for file in ["web-ipc-ca.key", "localhost.crt", "localhost.key"] {
+        write(file, &read(file));
     }
+    let (certificate, key) = (read("web-ipc-ca.crt"), read("web-ipc-ca.key"));
+    let (authority, _) = ipc_pki::Authority::adopt(&certificate, &key, now_secs()).unwrap();
+    write("web-ipc-ca.crt", authority.certificate_pem());
     let mut roots = rustls::RootCertStore::empty();
     for certificate in place.home.ca_certificates().unwrap() {
         roots.add(certificate).unwrap();

@@ -397,6 +397,14 @@ fn send_command() -> Command {
                 .value_parser(|text: &str| number_between(text, 1, 1000))
                 .default_value("500"),
         )
+        .arg(
+            Arg::new("compat")
+                .long("compat")
+                .value_name("PEER")
+                .value_parser(["python"])
+                .conflicts_with_all(["id", "idKey", "ids", "batch"])
+                .help("Send to a server of the unmodified Python tool, as pickled dicts; it knows no ids, so that nothing which may have arrived is sent again: see docs/from-the-python-tool.md"),
+        )
         .arg(flag(
             "keep-going",
             'k',
@@ -409,6 +417,8 @@ fn request_command() -> Command {
     let about = "Send a JSON object, wait for the reply, and print it";
     let request =
         subcommand("request", 'R', "web-ipc --request [OPTIONS] [OBJECT]", about)
+            // Known only to be refused with the reason.
+            .arg(Arg::new("compat").long("compat").value_name("PEER").hide(true))
             .arg(Arg::new("object").value_name("OBJECT").help(
                 "The request, a JSON object in quotes [default, or `-`: one object from stdin]",
             ))

@@ -218,6 +218,8 @@ pub(crate) struct SendArgs {
     pub(crate) timeout_secs: u16,
     pub(crate) batch: u16,
     pub(crate) keep_going: bool,
+    /// Whether the server is one of the unmodified Python tool.
+    pub(crate) python_compat: bool,
 }
 
 /// What `--send` sends.

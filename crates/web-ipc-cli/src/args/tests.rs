@@ -612,6 +612,28 @@ fn a_server_takes_messages_of_the_python_tool_only_when_told_to() {
     refusal("web-ipc --serve --comp python");
 }
 
+#[cfg(feature = "python-compat")]
+#[test]
+fn a_client_sends_to_the_python_tool_only_when_told_to_and_then_knows_no_ids() {
+    let is_told = |line: &str| {
+        let Action::Send(send) = invocation(line).action else { panic!("{line}") };
+        send.python_compat
+    };
+    assert!(!is_told("web-ipc --send {}"));
+    assert!(is_told("web-ipc --send --compat python {}"));
+    assert!(is_told("web-ipc send --compat=python --protocol http -k"));
+    let id = "00000000-0000-4000-8000-000000000000";
+    for option in [format!("--id {id}"), "--idKey a".into(), "--ids".into(), "--batch 9".into()] {
+        let told = refusal(&format!("web-ipc --send --compat python {option} {{}}"));
+        assert!(told.contains("cannot be used together"), "{told}");
+    }
+    let told = refusal("web-ipc --send --compat perl {}");
+    assert!(told.contains("[possible values: python]"), "{told}");
+    let told = refusal("web-ipc --request --compat python {}");
+    assert!(told.contains("gives no replies"), "{told}");
+    refusal("web-ipc --test --run --compat python");
+}
+
 #[test]
 fn the_pipeline_commands_in_every_spelling() {
     for line in [
