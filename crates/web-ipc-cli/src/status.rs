@@ -69,6 +69,7 @@ impl Statuses {
             | Action::Keys(_)
             | Action::Enrol(_)
             | Action::Backup { .. }
+            | Action::Config { .. }
             | Action::Doctor(_) => Self::Sysexits,
         }
     }
