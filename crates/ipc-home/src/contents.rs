@@ -32,6 +32,9 @@ const EARLY: [&str; 12] = [
     "users.db-journal",
 ];
 
+/// The configuration of the command line. Somebody may write it before there is a home.
+pub(crate) const CONFIGURATION: &str = "web-ipc.toml";
+
 /// The suffix of a new certificate or key that is complete but has not replaced the old one yet.
 pub(crate) const STAGED_SUFFIX: &str = ".new";
 
@@ -42,7 +45,7 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contents {
-    /// Empty, except for the lock and temporary files of a home.
+    /// Empty, except for the configuration, the lock and temporary files of a home.
     Nothing,
     /// Only a `users.db`, for which a home is to be made.
     OnlyUsers,
@@ -82,7 +85,10 @@ pub(crate) fn contents_of(names: &[OsString]) -> Contents {
         return Contents::PythonTool;
     }
     let mut contents = Contents::Nothing;
-    for name in names.iter().filter(|name| *name != ".lock" && !is_temporary(name)) {
+    let counts = |name: &&OsString| {
+        *name != ".lock" && *name != CONFIGURATION && !is_temporary(name.as_os_str())
+    };
+    for name in names.iter().filter(counts) {
         match name.to_str() {
             Some(name) if name.starts_with("users.db") && EARLY.contains(&name) => {
                 if contents == Contents::Nothing {
@@ -155,8 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_and_temporary_files_are_nothing() {
-        for names in [&[][..], &[".lock"], &[".lock", ".envelope.keys.0123456789abcdef.tmp"]] {
+    fn the_lock_the_configuration_and_temporary_files_are_nothing() {
+        for names in [
+            &[][..],
+            &[".lock"],
+            &["web-ipc.toml"],
+            &[".lock", "web-ipc.toml", ".envelope.keys.0123456789abcdef.tmp"],
+        ] {
             assert_eq!(contents(names), Contents::Nothing, "{names:?}");
         }
     }

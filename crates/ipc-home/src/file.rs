@@ -142,6 +142,32 @@ pub fn read_public(path: &Path) -> Result<Vec<u8>, HomeError> {
     read_public_as(path, Access::Private)
 }
 
+/// Reads a configuration file, of at most [`FILE_BYTES_MAX`]. It may be a link. `path` must be
+/// absolute.
+///
+/// # Errors
+/// As [`read_public`]; and [`HomeError::WritableByOthers`] or [`HomeError::ForeignOwner`] for a
+/// directory or link on the way to it that another user could replace.
+pub fn read_configuration(path: &Path) -> Result<Vec<u8>, HomeError> {
+    read_public_as(path, Access::Readable)
+}
+
+/// Reads a secret that was put beside the home for this process, as a service manager does with a
+/// credential, of at most [`FILE_BYTES_MAX`]. It may be a link, and the group may read it: that is
+/// how the mode shows an access control list. Others may read it where
+/// [`READABLE_HOME_VARIABLE`](crate::READABLE_HOME_VARIABLE) is `1`. `path` must be absolute.
+///
+/// # Errors
+/// As [`read_configuration`]; [`HomeError::TooOpen`] also if others may read it;
+/// [`HomeError::BadVariable`].
+pub fn read_credential(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+    let refused = match Access::from_environment()? {
+        Access::Private => OTHERS_WRITE | 0o007,
+        Access::Readable => OTHERS_WRITE,
+    };
+    read(path, refused, Access::Readable)
+}
+
 /// [`read_secret`] in a home that others may be allowed to read.
 pub(crate) fn read_secret_as(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     match access {
@@ -471,6 +497,37 @@ mod tests {
         ] {
             assert!(matches!(error, HomeError::ForeignOwner { owner: 54_321, .. }), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_configuration_and_a_credential_may_be_links_and_others_may_not_write_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let (path, link) = (root.join("file"), root.join("link"));
+        write_secret_atomically(&path, b"bytes").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let set_mode =
+            |mode| std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        for (mode, configuration, credential) in [
+            (0o600, true, true),
+            (0o440, true, true),
+            (0o444, true, false),
+            (0o660, false, false),
+            (0o602, false, false),
+        ] {
+            set_mode(mode);
+            for path in [&path, &link] {
+                assert_eq!(read_configuration(path).is_ok(), configuration, "{mode:o}");
+                assert_eq!(read_credential(path).is_ok(), credential, "{mode:o}");
+            }
+        }
+        set_mode(0o600);
+        std::fs::set_permissions(&root, Permissions::from_mode(0o777)).unwrap();
+        let error = read_configuration(&path).unwrap_err();
+        assert!(matches!(error, HomeError::WritableByOthers { .. }), "{error:?}");
+        std::fs::set_permissions(&root, Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(&path, vec![b' '; FILE_BYTES_MAX as usize + 1]).unwrap();
+        assert!(matches!(read_configuration(&path), Err(HomeError::TooLarge { .. })));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::contents::STAGED_SUFFIX;
+use crate::contents::{CONFIGURATION, STAGED_SUFFIX};
 use ipc_base::PeerName;
 use zeroize::Zeroizing;
 
@@ -203,6 +203,12 @@ impl Home {
     #[must_use]
     pub fn sessions_dir(&self) -> PathBuf {
         self.root.join("sessions")
+    }
+
+    /// `web-ipc.toml`: the configuration of the command line, if there is one. No library reads it.
+    #[must_use]
+    pub fn configuration_file(&self) -> PathBuf {
+        self.root.join(CONFIGURATION)
     }
 
     /// `.lock`: the lock file of processes that make or change this home.

@@ -60,8 +60,9 @@ pub use contents::Contents;
 pub use credentials::{ADMIN_USERNAME, Credentials};
 pub use error::HomeError;
 pub use file::{
-    FILE_BYTES_MAX, StagedFile, close_file, make_private_directory, read_public, read_secret,
-    sync_directory, write_file_atomically, write_secret_atomically,
+    FILE_BYTES_MAX, StagedFile, close_file, make_private_directory, read_configuration,
+    read_credential, read_public, read_secret, sync_directory, write_file_atomically,
+    write_secret_atomically,
 };
 pub use home::Home;
 pub use identity::Identity;

@@ -3,9 +3,17 @@
 //! `main` comes here with the arguments from the system. Nothing is opened or printed here; an
 //! error is returned as text. The spellings are those of the Python tool of the same name.
 
+mod applied;
 mod commands;
+mod configurable;
+mod configuration;
+mod inbox_address;
 mod invocation;
+mod shown;
+mod source;
 mod spelling;
+mod toml_file;
+mod urls;
 mod usage_error;
 mod values;
 
@@ -15,25 +23,30 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
-use ipc_server::Protocol;
 use ipc_setup::{Renew, Ring};
 use zeroize::Zeroizing;
 
 use commands::{OF_ENROL_CREATE, command};
+use configuration::Configuration;
+pub(crate) use configuration::Surroundings;
+use inbox_address::inbox_at;
 pub(crate) use invocation::{
     AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, GivenIds,
     InboxKind, Input, Invocation, Keys, Letters, LogLevel, Metrics, RequestArgs, SendArgs, Serve,
-    Target, Test, ToSend, Users,
+    Settings, Target, Test, ToSend, Users,
 };
+pub(crate) use source::{ConfigView, Row, Shown, Source};
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
 use values::{Listener, Place};
+
+use crate::escape::printable;
 
 /// The port of a server that is told no other: that of `--serve`.
 const SERVER_PORT: u16 = 3000;
 
 /// Names of the program that stand for a command: a link `web-ipc-users` runs `web-ipc users`.
-const OTHER_NAMES: [(&str, &str); 14] = [
+const OTHER_NAMES: [(&str, &str); 15] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -48,27 +61,23 @@ const OTHER_NAMES: [(&str, &str); 14] = [
     ("web-ipc-keys", "keys"),
     ("web-ipc-enrol", "enrol"),
     ("web-ipc-doctor", "doctor"),
+    ("web-ipc-config", "config"),
 ];
 
-/// Parses the command line, which begins with the program's name.
+/// Parses the command line, which begins with the program's name, with what is configured.
 ///
 /// # Errors
-/// Wrong usage, with what to do.
+/// Wrong usage, or a fault of the configuration, with what to do.
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
+    surroundings: &Surroundings,
 ) -> Result<Invocation, UsageError> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let other_name = arguments.first().and_then(|name| other_name(Path::new(name)));
     if let Some((_, command)) = other_name {
         arguments.insert(1, command.into());
     }
-    let mut command = command();
-    if let Some((program, name)) = other_name {
-        command = command.mut_subcommand(name, |command| {
-            let usage = usage_of(&command).replacen(&format!("web-ipc --{name}"), program, 1);
-            command.override_usage(usage)
-        });
-    }
+    let mut command = command_called(other_name);
     spelling::in_full(&command, &mut arguments);
     usage_error::refuse_value_of_command(&command, &arguments)?;
     let matches = match command.try_get_matches_from_mut(&arguments) {
@@ -82,6 +91,7 @@ pub(crate) fn parse(
                 home: None,
                 quiet: false,
                 users_db: None,
+                settings: Settings::default(),
                 action: Action::Help(error.render().to_string()),
             });
         }
@@ -89,50 +99,152 @@ pub(crate) fn parse(
     let Some((name, options)) = matches.subcommand() else {
         return Err(UsageError::without_action(None, &command.render_help().to_string()));
     };
-    let action = match name {
-        "init" if options.get_flag("run") => Some(match options.get_one::<PathBuf>("importFrom") {
-            Some(from) => Action::Import { from: from.clone() },
-            None => Action::Init { force: options.get_flag("force") },
-        }),
-        "certs" => {
-            refuse_users_db_without_list(&command, "certs", options)?;
-            certs_action(&command, options)?
-        }
-        "users" => users(&command, options)?.map(Action::Users),
-        "test" => test(&command, options)?.map(Action::Test),
-        "serve" => Some(Action::Serve(serve(&command, options)?)),
-        "send" => Some(Action::Send(send_args(&command, &arguments, options)?)),
-        "request" => Some(Action::Request(request_args(&command, options)?)),
-        "dead" => dead(&command, options)?.map(Action::Dead),
-        "inbox" if options.get_flag("list") => {
-            Some(Action::Inbox { follow: options.get_flag("follow") })
-        }
-        "enrol" => enrol(&command, options)?.map(Action::Enrol),
-        "keys" => {
-            refuse_users_db_without_list(&command, "keys", options)?;
-            keys(options).map(Action::Keys)
-        }
-        "doctor" => Some(Action::Doctor(doctor(options))),
-        "backup" => backup(&command, options)?,
-        "restore" => restore(&command, options)?,
-        _ => None,
-    };
+    let explicit_home = home(options);
+    // As it is before clap has built it, which copies the global options into each command.
+    let whole = command_called(other_name);
+    let configuration = Configuration::load(&whole, explicit_home.as_deref(), surroundings);
+    if name == "config" {
+        let action = config(&command, options, &whole, &configuration)?;
+        let settings = Settings::default();
+        let quiet = options.get_flag("quiet");
+        return Ok(Invocation { home: explicit_home, quiet, users_db: None, settings, action });
+    }
+    let applied = applied::choose(&whole, name, options, &configuration)
+        .map_err(|faults| UsageError::configuration(&faults))?;
+    let configured: Vec<&str> = applied.iter().map(|one| one.setting.option.as_str()).collect();
+    let mut command = applied::with_defaults(whole, &applied);
+    let matches = command
+        .try_get_matches_from_mut(&arguments)
+        .map_err(|error| usage_error::explain(&command, &arguments, &error).with_configured())?;
+    let options = matches.subcommand_matches(name).expect("the same arguments name it");
+    let said = Said { options, configured: &configured };
+    let action = action(&command, name, &arguments, &said)
+        .map_err(|error| if configured.is_empty() { error } else { error.with_configured() })?;
     match action {
         Some(action) => {
             // Commands that have nothing to do with users do not know the option.
             let users_db = options.try_get_one::<String>("usersDb").ok().flatten().cloned();
             Ok(Invocation {
-                home: home(options),
+                home: explicit_home.or(configuration.home),
                 quiet: options.get_flag("quiet"),
                 users_db: users_db.map(Zeroizing::new),
+                settings: settings(&command, name, options),
                 action,
             })
         }
         None => Err(UsageError::without_action(
             Some(missing_action(name)),
-            &help_of(&mut command, name),
+            &help_of(&mut command_called(other_name), name),
         )),
     }
+}
+
+/// The grammar for a program of this name.
+fn command_called(other_name: Option<(&'static str, &'static str)>) -> Command {
+    let command = command();
+    let Some((program, name)) = other_name else { return command };
+    command.mut_subcommand(name, |command| {
+        let usage = usage_of(&command).replacen(&format!("web-ipc --{name}"), program, 1);
+        command.override_usage(usage)
+    })
+}
+
+/// The options of a command, and which of them were configured.
+struct Said<'a> {
+    options: &'a ArgMatches,
+    configured: &'a [&'a str],
+}
+
+impl Said<'_> {
+    /// Whether somebody has said it, as opposed to its default.
+    fn is_given(&self, name: &str) -> bool {
+        self.is_on_the_command_line(name) || self.is_configured(name)
+    }
+
+    fn is_on_the_command_line(&self, name: &str) -> bool {
+        self.options.value_source(name) == Some(ValueSource::CommandLine)
+    }
+
+    fn is_configured(&self, name: &str) -> bool {
+        !self.is_on_the_command_line(name) && self.configured.contains(&name)
+    }
+}
+
+fn action(
+    command: &Command,
+    name: &str,
+    arguments: &[OsString],
+    said: &Said<'_>,
+) -> Result<Option<Action>, UsageError> {
+    let options = said.options;
+    Ok(match name {
+        "init" if options.get_flag("run") => Some(match options.get_one::<PathBuf>("importFrom") {
+            Some(from) => Action::Import { from: from.clone() },
+            None => Action::Init { force: options.get_flag("force") },
+        }),
+        "certs" => {
+            refuse_users_db_without_list(command, "certs", options)?;
+            certs_action(command, options)?
+        }
+        "users" => users(command, options)?.map(Action::Users),
+        "test" => test(command, said)?.map(Action::Test),
+        "serve" => Some(Action::Serve(serve(command, said)?)),
+        "send" => Some(Action::Send(send_args(command, arguments, said)?)),
+        "request" => Some(Action::Request(request_args(command, said)?)),
+        "dead" => dead(command, options)?.map(Action::Dead),
+        "inbox" if options.get_flag("list") => {
+            Some(Action::Inbox { follow: options.get_flag("follow") })
+        }
+        "enrol" => enrol(command, options)?.map(Action::Enrol),
+        "keys" => {
+            refuse_users_db_without_list(command, "keys", options)?;
+            keys(options).map(Action::Keys)
+        }
+        "doctor" => Some(Action::Doctor(doctor(options))),
+        "backup" => backup(command, options)?,
+        "restore" => restore(command, options)?,
+        _ => None,
+    })
+}
+
+fn config(
+    command: &Command,
+    options: &ArgMatches,
+    whole: &Command,
+    configuration: &Configuration,
+) -> Result<Action, UsageError> {
+    let config = command.find_subcommand("config").expect("it is defined here");
+    let refused = |what: &str, tip: Option<&str>| UsageError::new(what, tip, &usage_of(config));
+    let table = text(options, "command");
+    let (shows, checks) = (options.get_flag("show"), options.get_flag("check"));
+    if !shows && !checks {
+        let help = help_of(&mut command.clone(), "config");
+        return Err(UsageError::without_action(Some(missing_action("config")), &help));
+    }
+    if checks && table.is_some() {
+        return Err(refused("'--check' looks at all of it and takes no command", None));
+    }
+    if let Some(table) = table.as_deref()
+        && !configurable::tables(whole).any(|one| one.get_name() == table)
+    {
+        let tables: Vec<&str> = configurable::tables(whole).map(Command::get_name).collect();
+        let tip = format!("it takes one of {}", tables.join(", "));
+        let what = format!("there is nothing to configure for '{}'", printable(table));
+        return Err(refused(&what, Some(&tip)));
+    }
+    let view = shown::view(whole, configuration, table.as_deref(), shows);
+    Ok(Action::Config { view, json: options.get_flag("json") })
+}
+
+/// What counts for each option of a command, wherever it comes from.
+fn settings(command: &Command, name: &str, options: &ArgMatches) -> Settings {
+    let own = command.find_subcommand(name).expect("clap picked it from among them");
+    let value = |option: &clap::Arg| {
+        let id = option.get_id().as_str();
+        let raw = options.try_get_raw(id).ok().flatten()?;
+        Some((id.to_owned(), raw.map(OsString::from).collect()))
+    };
+    Settings(own.get_arguments().filter_map(value).collect())
 }
 
 /// The error for a command that lacks its action.
@@ -150,6 +262,7 @@ fn missing_action(name: &str) -> &'static str {
         "inbox" => "'--inbox' needs '--list'",
         "backup" => "'--backup' needs '<FILE>', or '--run' and '--out <DIR>'",
         "restore" => "'--restore' needs '<FILE>'",
+        "config" => "'--config' needs '--show' or '--check'",
         // No other command needs an action.
         _ => "an action is missing",
     }
@@ -335,26 +448,27 @@ fn account_change(options: &ArgMatches) -> Option<AccountChange> {
 }
 
 /// Where the server of the command `name` listens.
-fn listen_at(
-    command: &Command,
-    name: &str,
-    options: &ArgMatches,
-) -> Result<SocketAddr, UsageError> {
+fn listen_at(command: &Command, name: &str, said: &Said<'_>) -> Result<SocketAddr, UsageError> {
+    let options = said.options;
     let listener: Listener = *options.get_one("ip").expect("has a default");
     let port: u16 = *options.get_one("port").expect("has a default");
-    if let Some(own) = listener.port
-        && own != port
-        && options.value_source("port") == Some(ValueSource::CommandLine)
-    {
-        let command = command.find_subcommand(name).expect("it is defined here");
-        let what =
-            format!("'--ip <ADDRESS>' names port {own}, but '--port <PORT>' names port {port}");
-        return Err(UsageError::new(&what, Some("give the port once"), &usage_of(command)));
+    let Some(own) = listener.port.filter(|own| *own != port && said.is_given("port")) else {
+        return Ok(listener.with_port(port));
+    };
+    // The command line wins over what is configured.
+    if said.is_configured("port") && !said.is_configured("ip") {
+        return Ok(listener.with_port(port));
     }
-    Ok(listener.with_port(port))
+    if said.is_configured("ip") && !said.is_configured("port") {
+        return Ok(listener.at_port(port));
+    }
+    let command = command.find_subcommand(name).expect("it is defined here");
+    let what = format!("'--ip <ADDRESS>' names port {own}, but '--port <PORT>' names port {port}");
+    Err(UsageError::new(&what, Some("give the port once"), &usage_of(command)))
 }
 
-fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageError> {
+fn test(command: &Command, said: &Said<'_>) -> Result<Option<Test>, UsageError> {
+    let options = said.options;
     if !options.get_flag("run") {
         return Ok(None);
     }
@@ -362,7 +476,7 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
     // clap fills in the defaults.
     Ok(Some(Test {
         name: text(options, "name").expect("has a default"),
-        address: listen_at(command, "test", options)?,
+        address: listen_at(command, "test", said)?,
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         quantity: *options.get_one("qty").expect("has a default"),
@@ -371,7 +485,8 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
     }))
 }
 
-fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
+fn serve(command: &Command, said: &Said<'_>) -> Result<Serve, UsageError> {
+    let options = said.options;
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
     if options.get_flag("allowRemoteMetrics") && !options.contains_id("metrics") {
         let serve = command.find_subcommand("serve").expect("it is defined here");
@@ -388,7 +503,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     }
     Ok(Serve {
         name: text(options, "name").expect("has a default"),
-        address: listen_at(command, "serve", options)?,
+        address: listen_at(command, "serve", said)?,
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         inbox,
@@ -442,32 +557,6 @@ fn inbox(command: &Command, name: &str, options: &ArgMatches) -> Result<InboxKin
         let named = command.find_subcommand(name).expect("it is defined here");
         UsageError::new(&what, tip, &usage_of(named))
     })
-}
-
-/// The inbox with this address. No error repeats it, as it may have a password.
-fn inbox_at(address: &str) -> Result<InboxKind, (String, Option<&'static str>)> {
-    let wrong = |what| format!("invalid value for '--inbox <KIND>': {what}");
-    match address.split_once("://") {
-        Some(("nats" | "tls", _)) => jetstream(address),
-        Some(("postgres" | "postgresql", _)) => {
-            let tip = "PostgreSQL keeps the users: give this address to '--usersDb <URL>'";
-            Err((wrong("messages are not kept in PostgreSQL"), Some(tip)))
-        }
-        _ => Err((wrong("it is neither a kind nor nats://HOST:PORT/NAME"), None)),
-    }
-}
-
-#[cfg(feature = "jetstream")]
-fn jetstream(address: &str) -> Result<InboxKind, (String, Option<&'static str>)> {
-    ipc_inbox_jetstream::JetStreamOptions::of_address(address)
-        .map(|options| InboxKind::JetStream(Box::new(options)))
-        .map_err(|error| (format!("invalid address for '--inbox <KIND>': {error}"), None))
-}
-
-#[cfg(not(feature = "jetstream"))]
-fn jetstream(_address: &str) -> Result<InboxKind, (String, Option<&'static str>)> {
-    let what = "this web-ipc was built without NATS JetStream".to_owned();
-    Err((what, Some("build it with --features jetstream")))
 }
 
 fn backup(command: &Command, options: &ArgMatches) -> Result<Option<Action>, UsageError> {
@@ -608,11 +697,12 @@ fn dead(command: &Command, options: &ArgMatches) -> Result<Option<Dead>, UsageEr
     Ok(Some(Dead { action, inbox: inbox(command, "dead", options)?, follow }))
 }
 
-fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, UsageError> {
+fn target(command: &Command, name: &str, said: &Said<'_>) -> Result<Target, UsageError> {
+    let options = said.options;
     refuse_lone(command, name, options, ("password", "user"))?;
     let port = *options.get_one("port").expect("has a default");
     let places = options.get_many::<Place>("ip").expect("has a default");
-    let is_given = |id| options.value_source(id) == Some(ValueSource::CommandLine);
+    let is_given = |id| said.is_given(id);
     Ok(Target {
         given: Given {
             name: is_given("name"),
@@ -632,8 +722,9 @@ fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target,
 fn send_args(
     command: &Command,
     arguments: &[OsString],
-    options: &ArgMatches,
+    said: &Said<'_>,
 ) -> Result<SendArgs, UsageError> {
+    let options = said.options;
     let what = to_send(command, arguments, options)?;
     let id = options.get_one("id").copied();
     if id.is_some() && !matches!(what, ToSend::Object(_)) {
@@ -642,7 +733,7 @@ fn send_args(
         return Err(UsageError::new("'--id <ID>' needs an object", Some(tip), &usage_of(send)));
     }
     Ok(SendArgs {
-        target: target(command, "send", options)?,
+        target: target(command, "send", said)?,
         what,
         prints_ids: options.get_flag("ids"),
         ids: match (id, text(options, "idKey")) {
@@ -695,7 +786,8 @@ fn to_send(
     Ok(ToSend::Lines(words.iter().map(input).collect()))
 }
 
-fn request_args(command: &Command, options: &ArgMatches) -> Result<RequestArgs, UsageError> {
+fn request_args(command: &Command, said: &Said<'_>) -> Result<RequestArgs, UsageError> {
+    let options = said.options;
     if options.contains_id("compat") {
         let request = command.find_subcommand("request").expect("it is defined here");
         let tip = "--send has it";
@@ -703,11 +795,13 @@ fn request_args(command: &Command, options: &ArgMatches) -> Result<RequestArgs, 
         return Err(UsageError::new(what, Some(tip), &usage_of(request)));
     }
     Ok(RequestArgs {
-        target: target(command, "request", options)?,
+        target: target(command, "request", said)?,
         message: text(options, "object"),
         timeout_secs: *options.get_one("timeout").expect("has a default"),
     })
 }
 
+#[cfg(test)]
+mod configured_tests;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod args;
 mod backup;
 mod certs;
 mod code;
+mod config;
 mod dead;
 mod doctor;
 mod enrol;
@@ -43,7 +44,7 @@ mod users;
 use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Action, Invocation, LogLevel};
+use args::{Action, Invocation, LogLevel, Surroundings};
 use error::{Failure, Verdict};
 use status::{Status, Statuses};
 
@@ -57,14 +58,14 @@ fn main() -> ExitCode {
 fn command() -> ExitCode {
     // Best effort: without it, SIGXFSZ ends the process.
     let _ = signals::survive_file_size_limit();
-    let invocation = match args::parse(std::env::args_os()) {
+    let invocation = match args::parse(std::env::args_os(), &Surroundings::of_process()) {
         Ok(invocation) => invocation,
         Err(wrong) => {
             log::put(wrong.to_string().as_bytes());
             return ExitCode::from(status::WRONG_USAGE);
         }
     };
-    let Invocation { home, quiet, users_db, action } = invocation;
+    let Invocation { home, quiet, users_db, settings: _, action } = invocation;
     let level = match &action {
         Action::Test(test) => test.log_level,
         Action::Serve(serve) => serve.log_level,
@@ -122,6 +123,7 @@ fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Ve
             restore::run(home, &file, code_file.as_deref(), force)
         }
         Action::Doctor(doctor) => doctor::run(home, &doctor),
+        Action::Config { view, json } => config::run(view, json),
         Action::Dead(letters) => dead::run(home, &letters),
         Action::Inbox { follow } => inbox::run(home, follow),
     }

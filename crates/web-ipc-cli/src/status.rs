@@ -72,6 +72,7 @@ impl Statuses {
             | Action::Backup { .. }
             | Action::SealedBackup { .. }
             | Action::Restore { .. }
+            | Action::Config { .. }
             | Action::Doctor(_) => Self::Sysexits,
         }
     }

@@ -85,6 +85,7 @@ impl Sandbox {
             .current_dir(self.folder())
             .env("HOME", self.folder())
             .env("WEB_IPC_HOME", self.home())
+            .env("WEB_IPC_CONFIG", "/dev/null")
             // With a backtrace a panic shows the most that it can, which the checks for secrets
             // must see.
             .env("RUST_BACKTRACE", "1")

@@ -67,6 +67,7 @@ pub(super) fn command() -> Command {
         .subcommand(keys_command())
         .subcommand(enrol_command())
         .subcommand(doctor_command())
+        .subcommand(config_command())
 }
 
 fn subcommand(
@@ -244,6 +245,9 @@ fn test_command() -> Command {
         .arg(login_password())
 }
 
+/// What `--metrics` without a value means.
+pub(super) const METRICS_ADDRESS: &str = "127.0.0.1:9464";
+
 /// The form of an address of an inbox, as it is listed beside the kinds with a name.
 const INBOX_ADDRESS: &str = "nats://HOST:PORT/NAME";
 
@@ -323,7 +327,7 @@ fn serve_command() -> Command {
                 .long("metrics")
                 .value_name("ADDRESS")
                 .num_args(0..=1)
-                .default_missing_value("127.0.0.1:9464")
+                .default_missing_value(METRICS_ADDRESS)
                 .help("Show figures at this IP address and port: /metrics for Prometheus, /healthz and /readyz, and a status page at / [default without an address: 127.0.0.1:9464]"),
         )
         .arg(
@@ -622,6 +626,28 @@ fn doctor_command() -> Command {
         .arg(option("identity", 'c', "NAME", "The certificate to present [default: that of an enrolled client's home, else localhost]"))
         .arg(protocol())
         .arg(flag("json", 'j', "Print one JSON object instead of lines"))
+}
+
+/// It came last, and has no letter: those of its name are taken.
+fn config_command() -> Command {
+    let one =
+        |name: &'static str, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    Command::new("config")
+        .override_usage("web-ipc --config --show [OPTIONS] [COMMAND]")
+        .long_flag("config")
+        .about("Show what is configured and where each value comes from, or check it")
+        .args_override_self(true)
+        .arg(one("show", "Show each option that can be configured, with its value and where that comes from"))
+        .arg(
+            one("check", "List what is wrong with the configuration, one fault a line; exit 1 if there is any")
+                .conflicts_with("show"),
+        )
+        .arg(one("json", "Print one JSON object instead of lines"))
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("Show the options of this command alone, such as serve"),
+        )
 }
 
 fn seconds(help: &'static str) -> Arg {

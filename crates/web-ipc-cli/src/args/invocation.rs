@@ -3,6 +3,9 @@
 //! `args.rs` makes them, and each command takes its own. This file does not know the spelling of
 //! the options.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -13,6 +16,8 @@ use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType, Renew, Ring};
 use zeroize::Zeroizing;
 
+use super::source::ConfigView;
+
 /// The command to run, and the home to run it in.
 #[derive(Debug)]
 pub(crate) struct Invocation {
@@ -22,7 +27,31 @@ pub(crate) struct Invocation {
     pub(crate) quiet: bool,
     /// `--usersDb`, which may have a password in it.
     pub(crate) users_db: Option<Zeroizing<String>>,
+    /// What counts for each option of the command.
+    pub(crate) settings: Settings,
     pub(crate) action: Action,
+}
+
+/// The options of a command with their values as text, defaults included. A value may be a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Settings(pub(super) BTreeMap<String, Vec<OsString>>);
+
+impl Settings {
+    /// The options that have another value in `other`.
+    pub(crate) fn changed(&self, other: &Self) -> Vec<String> {
+        let names = self.0.keys().chain(other.0.keys());
+        let mut changed: Vec<String> =
+            names.filter(|name| self.0.get(*name) != other.0.get(*name)).cloned().collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// One command with its options.
@@ -76,6 +105,11 @@ pub(crate) enum Action {
         force: bool,
     },
     Doctor(Doctor),
+    /// Show or check the configuration.
+    Config {
+        view: ConfigView,
+        json: bool,
+    },
 }
 
 /// `--doctor …`

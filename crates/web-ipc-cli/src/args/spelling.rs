@@ -280,7 +280,7 @@ fn abbreviated<'a>(word: &str, rows: &[(&'a str, &str)]) -> Option<&'a str> {
 }
 
 /// `logLevel` for `log-level`, and the other way round. `None` where both are the same.
-fn other_case(name: &str) -> Option<String> {
+pub(super) fn other_case(name: &str) -> Option<String> {
     let mut other = String::with_capacity(name.len() + 2);
     let mut letters = name.chars();
     while let Some(letter) = letters.next() {

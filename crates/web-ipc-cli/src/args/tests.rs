@@ -5,6 +5,16 @@ use ipc_setup::KeyType;
 
 use super::*;
 
+/// Where nothing is configured.
+fn bare() -> Surroundings {
+    let variables = [("WEB_IPC_CONFIG", "/dev/null"), ("WEB_IPC_HOME", "/nowhere")];
+    Surroundings { variables: variables.map(|(name, value)| (name.into(), value.into())).into() }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    super::parse(arguments, &bare())
+}
+
 fn invocation(line: &str) -> Invocation {
     parse(line.split_whitespace().map(OsString::from))
         .unwrap_or_else(|error| panic!("{line}: {error}"))

@@ -11,6 +11,7 @@ use std::fmt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
+use super::configuration::Fault;
 use super::spelling::command_word;
 use crate::escape::printable;
 
@@ -25,6 +26,26 @@ impl UsageError {
         Self(format!(
             "error: {what}\n\n{tip}Usage: {usage}\n\nFor more information, try '--help'.\n"
         ))
+    }
+
+    /// A configuration with which the command does not run.
+    pub(super) fn configuration(faults: &[Fault]) -> Self {
+        let lines: String = faults.iter().map(|fault| format!("error: {fault}\n")).collect();
+        Self(format!("{lines}\n  tip: web-ipc --config --check lists every fault\n"))
+    }
+
+    /// The same for a command line of which a part was configured.
+    pub(super) fn with_configured(self) -> Self {
+        let Self(text) = self;
+        let tip = "Some options are configured: 'web-ipc --config --show' says where.";
+        Self(format!("{text}{tip}\n"))
+    }
+
+    /// What is wrong, on one line.
+    pub(crate) fn sentence(&self) -> String {
+        let said: Vec<&str> =
+            self.0.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+        said.join("; ")
     }
 
     /// A command without an action: what is missing, and the help. It is an error, so that a script
@@ -240,6 +261,19 @@ fn invalid_value(error: &Error) -> (String, Option<String>) {
         .get(ContextKind::SuggestedValue)
         .map(|similar| format!("a similar value exists: '{}'", printable(&similar.to_string())));
     (what, tip)
+}
+
+/// What a value is not, as a clause: `it takes a whole number from 0 to 65535`. It never has the
+/// value. `None` for errors that are not about values.
+pub(super) fn reason(error: &Error) -> Option<String> {
+    if error.kind() == ErrorKind::ArgumentConflict {
+        return None;
+    }
+    if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue) {
+        return Some(format!("it takes one of {}", values.join(", ")));
+    }
+    let reason = error.source().map(|reason| printable(&reason.to_string()));
+    Some(reason.unwrap_or_else(|| "it takes a value".to_owned()))
 }
 
 /// `option` as clap shows it: `--password <PASSWORD>`.

@@ -87,6 +87,11 @@ impl Listener {
     pub(super) fn with_port(self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip, self.port.unwrap_or(port))
     }
+
+    /// The address with `port`, whatever port it has of its own.
+    pub(super) fn at_port(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip, port)
+    }
 }
 
 /// Parses the address that a server listens on: `127.0.0.1`, `10.0.0.1:3001`, `::1`, `[::1]:3001`.

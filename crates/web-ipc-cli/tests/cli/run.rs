@@ -31,9 +31,10 @@ static HANGUP_IS_DEFAULT: LazyLock<()> = LazyLock::new(|| {
 
 const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
 /// The names that the binary answers to.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "web-ipc",
     "web-ipc-certs",
+    "web-ipc-config",
     "web-ipc-dead",
     "web-ipc-doctor",
     "web-ipc-enrol",
@@ -138,6 +139,7 @@ impl World {
             .env("HOME", self.folder.path())
             .env("PATH", self.path_variable())
             .env("WEB_IPC_HOME", self.home())
+            .env("WEB_IPC_CONFIG", "/dev/null")
             // So that a panic would show as much as it can.
             .env("RUST_BACKTRACE", "1")
             .env_remove("RUST_LOG")
