@@ -387,6 +387,9 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     Ok(Serve {
         name: text(options, "name").expect("has a default"),
         address: listen_at(command, "serve", options)?,
+        is_address_given: ["ip", "port"]
+            .into_iter()
+            .any(|id| options.value_source(id) == Some(ValueSource::CommandLine)),
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         inbox,
