@@ -1,6 +1,7 @@
 //! The settings of a server, given before it starts.
 
 use std::fmt;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ pub struct ServerBuilder {
     pub(crate) home: Home,
     pub(crate) name: String,
     pub(crate) address: String,
+    pub(crate) listener: Option<Arc<TcpListener>>,
     pub(crate) protocol: Protocol,
     pub(crate) allows_remote_http: bool,
     pub(crate) inbox: Option<InboxChoice>,
@@ -112,6 +114,7 @@ impl ServerBuilder {
             home: home.clone(),
             name: "localhost".into(),
             address: "127.0.0.1:0".into(),
+            listener: None,
             protocol: Protocol::Https,
             allows_remote_http: false,
             inbox: None,
@@ -156,6 +159,16 @@ impl ServerBuilder {
     /// 3999.
     pub fn bind(mut self, address: impl fmt::Display) -> Self {
         self.address = address.to_string();
+        self
+    }
+
+    /// A socket that listens already, instead of an address to [`bind`](Self::bind): one that a
+    /// service manager or another process holds, so that connections wait while servers take turns.
+    ///
+    /// The server closes its descriptor when it stops, and never the socket of somebody else. A
+    /// builder that is cloned shares the socket.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listener = Some(Arc::new(listener));
         self
     }
 

@@ -88,6 +88,12 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The given socket is not one that listens.
+    #[error("the socket that was passed{} does not listen", at.map(|at| format!(" ({at})")).unwrap_or_default())]
+    NotListening {
+        /// Its address, if it has one.
+        at: Option<SocketAddr>,
+    },
     /// Port 0 was asked for, and every port that it stands for is taken.
     #[error("every port from {first} to {last} is taken")]
     NoFreePort {
@@ -151,6 +157,9 @@ impl StartError {
                 _ => return None,
             },
             StartError::Clock { .. } => Remedy::SetClock,
+            StartError::NotListening { .. } => {
+                "pass a TCP socket on which listen(2) was called".into()
+            }
             StartError::NoFreePort { .. } => "choose a port yourself".into(),
             StartError::RemoteHttp { .. } => {
                 "use https, or a loopback address such as 127.0.0.1".into()

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::error::StartError;
 
@@ -36,6 +36,13 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         }
     }
     Err(StartError::NoFreePort { first: *FREE_PORTS.start(), last: *FREE_PORTS.end() })
+}
+
+/// The address of a socket that somebody else has made, and that must listen already.
+pub(crate) fn address_of(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    let at = listener.local_addr().ok();
+    let is_listening = SockRef::from(listener).is_listener().unwrap_or(false);
+    at.filter(|_| is_listening).ok_or(StartError::NotListening { at })
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
@@ -82,6 +89,20 @@ mod tests {
         // No host has an address of TEST-NET-1 (RFC 5737).
         let error = listen(resolve("192.0.2.1:0").unwrap()).unwrap_err();
         assert!(error.remedy().unwrap().to_string().contains("127.0.0.1"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_of_somebody_else_must_listen() {
+        let listener = listen(resolve("127.0.0.1:0").unwrap()).unwrap();
+        assert_eq!(address_of(&listener).unwrap(), listener.local_addr().unwrap());
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        let connected = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        for socket in [bound, connected.into()] {
+            let error = address_of(&socket.into()).unwrap_err();
+            assert!(matches!(error, StartError::NotListening { .. }), "{error:?}");
+            assert!(error.remedy().unwrap().to_string().contains("listen(2)"));
+        }
     }
 
     #[test]

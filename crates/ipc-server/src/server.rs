@@ -141,7 +141,10 @@ impl Server {
     pub(crate) async fn start(builder: ServerBuilder) -> Result<Server, StartError> {
         let name = PeerName::parse(&builder.name)
             .map_err(|source| StartError::Name { name: builder.name.clone(), source })?;
-        let address = listen::resolve(&builder.address)?;
+        let address = match &builder.listener {
+            Some(listener) => listen::address_of(listener)?,
+            None => listen::resolve(&builder.address)?,
+        };
         let is_remote_http =
             builder.protocol == Protocol::Http && !ipc_protocol::is_loopback(address.ip());
         if is_remote_http && !builder.allows_remote_http {
@@ -422,8 +425,15 @@ async fn prepare(
         #[cfg(feature = "python-compat")]
         python: builder.python_compat.then(|| PythonSessions::new(builder.python_sessions_max)),
     });
-    let listener = listen::listen(address)?;
     let threads = |source| StartError::Threads { source };
+    let listener = match builder.listener {
+        // Once the server has it alone, the end of the server closes it.
+        Some(listener) => match Arc::try_unwrap(listener) {
+            Ok(listener) => listener,
+            Err(shared) => shared.try_clone().map_err(threads)?,
+        },
+        None => listen::listen(address)?,
+    };
     let address = listener.local_addr().map_err(threads)?;
     let workers = builder.workers.clamp(1, http::WORKERS_MAX);
     let wanted =

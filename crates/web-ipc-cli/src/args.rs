@@ -504,6 +504,7 @@ fn serve(command: &Command, said: &Said<'_>) -> Result<Serve, UsageError> {
     Ok(Serve {
         name: text(options, "name").expect("has a default"),
         address: listen_at(command, "serve", said)?,
+        is_address_given: ["ip", "port"].iter().any(|id| said.is_on_the_command_line(id)),
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         inbox,

@@ -5,6 +5,7 @@
 //! its command has exited with 0. This file starts the server, `serve/lines.rs` and `serve/jobs.rs`
 //! process the messages, and `serve/ending.rs` stops it.
 
+mod activation;
 mod command;
 mod ending;
 mod jobs;
@@ -68,6 +69,8 @@ pub(crate) fn run(
     users_db: Option<&str>,
     serve: &Serve,
 ) -> Result<Verdict, Failure> {
+    // Before any other thread of the server is there: it changes the environment.
+    let listener = activation::listener(serve.is_address_given)?;
     let name = peer_name(&serve.name)?;
     let home = home::open_or_make(&locate(explicit_home)?, users_db)?;
     let name = home::pair_name(&home, name)?;
@@ -95,6 +98,9 @@ pub(crate) fn run(
         #[cfg(feature = "python-compat")]
         if serve.python_compat {
             server = server.python_compat();
+        }
+        if let Some(listener) = listener {
+            server = server.listener(listener);
         }
         if home.users_url()?.is_some() {
             server = server.users(user_store(&home).await?);

@@ -14,8 +14,8 @@ const WITHOUT_TABLE: [&str; 2] = ["config", "help"];
 const GLOBAL_ONE_TIME: [&str; 3] = ["home", "help", "version"];
 
 /// The options of each command that say what one run does, or to which user, peer, key or file.
-pub(super) const ONE_TIME: [(&str, &[&str]); 9] = [
-    ("init", &["run", "force"]),
+pub(super) const ONE_TIME: [(&str, &[&str]); 10] = [
+    ("init", &["run", "force", "importFrom"]),
     (
         "certs",
         &[
@@ -54,6 +54,7 @@ pub(super) const ONE_TIME: [(&str, &[&str]); 9] = [
     ("send", &["id"]),
     ("dead", &["list", "putBack", "discard", "follow"]),
     ("backup", &["run", "out"]),
+    ("restore", &["force"]),
     ("keys", &["list", "rotate", "drop", "session", "force"]),
     ("enrol", &["create", "name", "kind", "altNames", "user", "out", "accept", "list", "cancel"]),
 ];

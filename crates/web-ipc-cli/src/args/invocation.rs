@@ -183,6 +183,8 @@ pub(crate) struct Serve {
     pub(crate) name: String,
     /// Where the server listens. Port 0 is the first free one of 3000 to 3999.
     pub(crate) address: SocketAddr,
+    /// Whether the user gave the address, or a part of it.
+    pub(crate) is_address_given: bool,
     pub(crate) protocol: Protocol,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) inbox: InboxKind,

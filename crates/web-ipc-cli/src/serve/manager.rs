@@ -12,7 +12,14 @@ use std::time::Duration;
 
 /// The variables of the service manager, which are this process's own and not those of the commands
 /// that it runs.
-pub(super) const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+pub(super) const VARIABLES: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
 
 /// The service manager, if there is one.
 #[derive(Clone, Debug, Default)]
