@@ -33,9 +33,11 @@ fn a_terminals_ctrl_c_leaves_the_commands_alone_and_what_is_in_memory_is_run() {
             "stopping: 3 messages acknowledged and in memory are given to the command first, for 60 s at most",
         );
         let refused = client(&world, &server, &["--send", "--timeout", "1", "{}"], "");
-        // It refuses the message, or it does not listen any more.
+        // It refuses the message, or it does not listen any more. Then the server of another test
+        // may have its port, whose certificate this home does not know.
         let refusal = refused.status.code();
-        assert!(matches!(refusal, Some(75 | 69)), "it takes no further message: {refusal:?}");
+        let said = text(&refused.stderr);
+        assert!(matches!(refusal, Some(75 | 69 | 77)), "it takes no further message: {said}");
         fs::write(world.folder().join("go"), "").unwrap();
         server.ended_with(status);
         assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap(), numbered(3));
@@ -262,11 +264,16 @@ fn a_service_manager_hears_that_a_server_listens_is_alive_and_stops_and_its_comm
     let world = World::with_fresh_home();
     let path = world.folder().join("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let told = |what: &str| loop {
+    // A manager reads at once. A queue of datagrams that nobody reads is soon full.
+    let (tell, states) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
         let mut bytes = [0; 256];
-        let length = manager.recv(&mut bytes).unwrap();
-        let state = text(&bytes[..length]);
+        while let Ok(length) = manager.recv(&mut bytes)
+            && tell.send(text(&bytes[..length])).is_ok()
+        {}
+    });
+    let told = |what: &str| loop {
+        let state = states.recv_timeout(Duration::from_secs(120)).unwrap();
         if state.starts_with(what) {
             return state;
         }
