@@ -98,7 +98,7 @@ pub(super) fn refuses(built: &Built) -> Outcome {
     // New pairs of the same authority are good there too.
     pair.sandbox.run(&["--certs", "--renew"]).succeeded();
     pair.send(&to_it, "").succeeded();
-    pair.send(&["{}"], "").ended_with(77).says("certificate of the server `localhost`");
+    pair.send(&["--name", "other", "{}"], "").ended_with(77).says("the server `other`");
     let request = ["--request", "--compat", "python", "{}"];
     pair.sandbox.run(&request).ended_with(2).says("gives no replies");
 
