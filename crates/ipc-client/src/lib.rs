@@ -15,6 +15,7 @@
 //! | to send from the home of an enrolled client | [`Client::builder`], without naming a server |
 //! | another user, certificate, timeout … | [`ClientBuilder`], from [`Client::builder`] |
 //! | to renew the certificate of an enrolled client | [`Client::renew`], which gives a [`Renewal`] |
+//! | to send to a server of the Python tool | `ClientBuilder::python_compat`, with the feature `python-compat` |
 //! | to know what became of a message that failed | [`SendError::outcome`] |
 //! | to tell a person what to do about it | [`SendError::remedy`], [`BuildError::remedy`] |
 //!

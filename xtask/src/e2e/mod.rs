@@ -24,6 +24,7 @@ mod python_client;
 mod python_environment;
 mod python_package;
 mod python_peer;
+mod python_server;
 mod python_tool;
 mod scaling;
 mod scenario;
@@ -96,6 +97,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         python_peer::sends,
     ),
     ("a pickle that would run something is refused, and nothing runs", python_peer::is_refused),
+    ("a server of the Python tool takes a hundred messages of ours", python_server::takes),
+    (
+        "what a server of the Python tool refuses is said, with a status of its own",
+        python_server::refuses,
+    ),
     ("the tests of the Python package pass against this server", python_package::suite),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     ("the units for systemd leave a service little that it could do", units::are_closed),

@@ -229,6 +229,14 @@ fn pair(scope: &Scope, list: &CertificateList, name: &PeerName, is_needed: bool)
     let life = Life::of(info.not_before_secs, info.not_after_secs, scope.now_secs);
     let finding = life.finding(CERTIFICATES, &format!("the certificate of {name}"));
     match &life {
+        Life::Fine { .. } if !info.addresses_as_names.is_empty() => {
+            let sentence = format!(
+                "the certificate of {name} has {} as a name and not as an address, so that nobody \
+                 who verifies the address accepts it",
+                info.addresses_as_names.join(", ")
+            );
+            Finding::warning(CERTIFICATES, "address_as_name", sentence).mended_by(renew)
+        }
         Life::Fine { .. } => finding,
         Life::NotYet { .. } => finding.mended_by(Remedy::SetClock.or(renew)),
         Life::Soon { .. } if scope.is_enrolled => finding.mended_by(Remedy::RenewOwnCertificate),
