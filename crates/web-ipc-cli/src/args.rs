@@ -371,7 +371,8 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
 
 fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
-    if options.get_flag("allowRemoteMetrics") && !options.contains_id("metrics") {
+    let allows_remote = options.contains_id("allowRemoteMetrics");
+    if allows_remote && !options.contains_id("metrics") {
         let serve = command.find_subcommand("serve").expect("it is defined here");
         let what = "'--allowRemoteMetrics' needs '--metrics'";
         return Err(UsageError::new(what, None, &usage_of(serve)));
@@ -400,7 +401,11 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
         stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
         metrics: text(options, "metrics").map(|address| Metrics {
             address,
-            allows_remote: options.get_flag("allowRemoteMetrics"),
+            allows_remote,
+            host_names: options
+                .get_many::<String>("allowRemoteMetrics")
+                .map(|names| names.cloned().collect())
+                .unwrap_or_default(),
         }),
         count: options.get_one("count").copied(),
         timeout_secs: options.get_one("timeout").copied(),
