@@ -32,15 +32,19 @@ pub(crate) struct Shared {
     certificates: Certificates,
     dead_letters: DeadLetters,
     streams: Arc<Semaphore>,
-    /// Whether a request's `Host` must be an address or `localhost`.
-    checks_host: bool,
+    /// What a request's `Host` may be, besides an IP address and `localhost`.
+    host_names: Vec<String>,
 }
 
 impl Shared {
-    pub(crate) fn new(observer: Observer, certificates: Certificates, checks_host: bool) -> Self {
+    pub(crate) fn new(
+        observer: Observer,
+        certificates: Certificates,
+        host_names: Vec<String>,
+    ) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         let dead_letters = DeadLetters::default();
-        Shared { observer, certificates, dead_letters, streams, checks_host }
+        Shared { observer, certificates, dead_letters, streams, host_names }
     }
 }
 
@@ -62,18 +66,19 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
 /// rebinding).
 fn refused(request: &HttpRequest, shared: &Shared) -> Option<HttpResponse> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let is_known = !shared.checks_host || host.is_some_and(is_address_or_localhost);
-    let detail = "ask by an IP address or localhost; other names are refused on loopback\n";
+    let is_known = host.is_some_and(|host| is_address_or_name(host, &shared.host_names));
+    let detail = "ask by an IP address, localhost, or a name that the monitor was given\n";
     (!is_known).then(|| text(HttpResponse::MisdirectedRequest(), detail))
 }
 
-fn is_address_or_localhost(host: &str) -> bool {
+fn is_address_or_name(host: &str, names: &[String]) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    let mut names = names.iter().map(String::as_str).chain(["localhost"]);
+    names.any(|known| known.eq_ignore_ascii_case(name)) || name.parse::<IpAddr>().is_ok()
 }
 
 /// Adds the header fields that every answer has.
@@ -179,16 +184,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_and_localhost_are_asked_for_on_loopback() {
+    fn only_addresses_localhost_and_given_names_are_asked_for() {
+        let names = ["a.example".to_owned()];
         for good in
             ["127.0.0.1", "127.0.0.1:9464", "[::1]:9464", "[::1]", "localhost", "LocalHost:1"]
         {
-            assert!(is_address_or_localhost(good), "{good}");
+            assert!(is_address_or_name(good, &[]), "{good}");
+        }
+        for good in ["a.example", "A.EXAMPLE:9464", "localhost"] {
+            assert!(is_address_or_name(good, &names), "{good}");
         }
         for bad in
             ["evil.example", "evil.example:9464", "127.0.0.1.evil.example:80", "", "localhost."]
         {
-            assert!(!is_address_or_localhost(bad), "{bad}");
+            assert!(!is_address_or_name(bad, &names), "{bad}");
         }
     }
 

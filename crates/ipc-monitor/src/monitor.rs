@@ -38,11 +38,13 @@ pub struct Monitor {
 /// |---|---|
 /// | [`bind`](Self::bind) | `127.0.0.1:9464` |
 /// | [`allow_remote`](Self::allow_remote) | not allowed |
+/// | [`host_name`](Self::host_name) | none but IP addresses and `localhost` |
 /// | [`certificates`](Self::certificates) | none |
 #[derive(Debug)]
 pub struct MonitorBuilder {
     address: String,
     allows_remote: bool,
+    host_names: Vec<String>,
     certificates: Certificates,
 }
 
@@ -54,6 +56,7 @@ pub struct MonitorBuilder {
 pub struct MonitorListener {
     listener: TcpListener,
     address: SocketAddr,
+    host_names: Vec<String>,
     certificates: Certificates,
 }
 
@@ -122,6 +125,7 @@ impl Monitor {
         MonitorBuilder {
             address: ADDRESS.into(),
             allows_remote: false,
+            host_names: Vec::new(),
             certificates: Certificates::new(Vec::new),
         }
     }
@@ -141,9 +145,17 @@ impl MonitorBuilder {
 
     /// Allows an address that other hosts can reach. Whoever reaches it can read the names of peers
     /// and users. There is neither TLS nor a login: put a proxy with both before it, or let only
-    /// trusted hosts connect. A request may then have any name as its `Host`.
+    /// trusted hosts connect.
     pub fn allow_remote(mut self) -> Self {
         self.allows_remote = true;
+        self
+    }
+
+    /// Adds a name by which the monitor may be asked. A request must have an IP address,
+    /// `localhost` or such a name as its `Host`, so that no web site that points its own name here
+    /// reads the answer through a browser (DNS rebinding).
+    pub fn host_name(mut self, name: impl Into<String>) -> Self {
+        self.host_names.push(name.into());
         self
     }
 
@@ -169,7 +181,8 @@ impl MonitorBuilder {
         let failed = |source| MonitorError::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(MonitorListener { listener, address, certificates: self.certificates })
+        let MonitorBuilder { host_names, certificates, .. } = self;
+        Ok(MonitorListener { listener, address, host_names, certificates })
     }
 
     /// Takes the address and starts the monitor of a server.
@@ -187,9 +200,8 @@ impl MonitorListener {
     /// # Errors
     /// [`MonitorError::Thread`].
     pub fn start(self, observer: Observer) -> Result<Monitor, MonitorError> {
-        let MonitorListener { listener, address, certificates } = self;
-        let checks_host = address.ip().is_loopback();
-        let shared = web::Data::new(Shared::new(observer, certificates, checks_host));
+        let MonitorListener { listener, address, host_names, certificates } = self;
+        let shared = web::Data::new(Shared::new(observer, certificates, host_names));
         let (started, answer) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("web-ipc-monitor".into())

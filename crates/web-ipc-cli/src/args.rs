@@ -488,7 +488,8 @@ fn test(command: &Command, said: &Said<'_>) -> Result<Option<Test>, UsageError> 
 fn serve(command: &Command, said: &Said<'_>) -> Result<Serve, UsageError> {
     let options = said.options;
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
-    if options.get_flag("allowRemoteMetrics") && !options.contains_id("metrics") {
+    let allows_remote = options.contains_id("allowRemoteMetrics");
+    if allows_remote && !options.contains_id("metrics") {
         let serve = command.find_subcommand("serve").expect("it is defined here");
         let what = "'--allowRemoteMetrics' needs '--metrics'";
         return Err(UsageError::new(what, None, &usage_of(serve)));
@@ -515,7 +516,11 @@ fn serve(command: &Command, said: &Said<'_>) -> Result<Serve, UsageError> {
         stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
         metrics: text(options, "metrics").map(|address| Metrics {
             address,
-            allows_remote: options.get_flag("allowRemoteMetrics"),
+            allows_remote,
+            host_names: options
+                .get_many::<String>("allowRemoteMetrics")
+                .map(|names| names.cloned().collect())
+                .unwrap_or_default(),
         }),
         python_compat: serves_python(command, options)?,
         count: options.get_one("count").copied(),

@@ -227,7 +227,24 @@ async fn other_hosts_are_let_in_on_purpose_only() {
     assert!(matches!(error, MonitorError::Remote { .. }), "{error:?}");
     let monitor = builder().allow_remote().start(watched.server.observer()).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], monitor.address().port()));
-    assert_eq!(get(address, "/healthz", "server.example").status, 200);
+    for (host, status) in [("evil.example", 421), (&address.to_string(), 200)] {
+        assert_eq!(get(address, "/healthz", host).status, status, "{host}");
+    }
+    drop(monitor);
+    let named = builder().allow_remote().host_name("server.example");
+    let monitor = named.start(watched.server.observer()).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], monitor.address().port()));
+    for (host, status) in [
+        ("server.example", 200),
+        ("Server.Example:9464", 200),
+        ("localhost", 200),
+        ("192.0.2.7:9464", 200),
+        ("other.example", 421),
+        ("a.server.example", 421),
+        ("server.example.evil.example", 421),
+    ] {
+        assert_eq!(get(address, "/healthz", host).status, status, "{host}");
+    }
     drop(monitor);
     assert!(TcpStream::connect(address).is_err(), "it has stopped");
 }

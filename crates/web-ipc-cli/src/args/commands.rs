@@ -333,8 +333,10 @@ fn serve_command() -> Command {
         .arg(
             Arg::new("allowRemoteMetrics")
                 .long("allowRemoteMetrics")
-                .action(ArgAction::SetTrue)
-                .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users"),
+                .value_name("NAME")
+                .num_args(0..)
+                .value_delimiter(',')
+                .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users. It is asked for by IP addresses, or by these host names"),
         )
         .arg(
             Arg::new("compat")

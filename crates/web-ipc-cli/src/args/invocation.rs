@@ -217,6 +217,8 @@ pub(crate) struct Metrics {
     pub(crate) address: String,
     /// Whether other hosts may reach it.
     pub(crate) allows_remote: bool,
+    /// The names by which other hosts ask for it.
+    pub(crate) host_names: Vec<String>,
 }
 
 /// The server to send to, and the user to log in as.

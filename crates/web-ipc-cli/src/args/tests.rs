@@ -590,16 +590,26 @@ fn a_client_is_told_one_address_or_several_with_a_port_for_those_that_have_none(
 fn a_server_shows_its_figures_only_when_told_to() {
     let metrics = |line: &str| {
         let Action::Serve(serve) = invocation(line).action else { panic!("{line}") };
-        serve.metrics.map(|metrics| (metrics.address, metrics.allows_remote))
+        serve
+            .metrics
+            .map(|metrics| (metrics.address, metrics.allows_remote, metrics.host_names.join(" ")))
     };
     assert_eq!(metrics("web-ipc --serve"), None);
-    let default = Some(("127.0.0.1:9464".to_owned(), false));
+    let default = Some(("127.0.0.1:9464".to_owned(), false, String::new()));
     assert_eq!(metrics("web-ipc --serve --metrics"), default);
     assert_eq!(metrics("web-ipc --serve --metrics --inbox durable"), default);
     assert_eq!(
         metrics("web-ipc --serve --metrics 0.0.0.0:1 --allowRemoteMetrics"),
-        Some(("0.0.0.0:1".to_owned(), true))
+        Some(("0.0.0.0:1".to_owned(), true, String::new()))
     );
+    for names in ["a.example b.example", "a.example,b.example"] {
+        assert_eq!(
+            metrics(&format!(
+                "web-ipc --serve --metrics 0.0.0.0:1 --allowRemoteMetrics {names} --inbox durable"
+            )),
+            Some(("0.0.0.0:1".to_owned(), true, "a.example b.example".to_owned()))
+        );
+    }
     let told = refusal("web-ipc --serve --allowRemoteMetrics");
     assert!(told.contains("'--allowRemoteMetrics' needs '--metrics'"), "{told}");
 }

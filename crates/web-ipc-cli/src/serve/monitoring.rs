@@ -20,6 +20,9 @@ pub(super) fn listen(metrics: &Metrics, home: &Home) -> Result<MonitorListener, 
     if metrics.allows_remote {
         builder = builder.allow_remote();
     }
+    for name in &metrics.host_names {
+        builder = builder.host_name(name);
+    }
     builder.listen().map_err(|error| match &error {
         MonitorError::Remote { .. } => Failure::new(
             error.to_string(),

@@ -5,6 +5,7 @@
 //! failed.
 #![allow(clippy::unwrap_used)]
 
+mod activation;
 mod backup;
 mod case;
 mod compare;
