@@ -53,8 +53,8 @@ pub use channel::{
     CHANNEL_ENTRIES_MAX_DEFAULT, CHANNEL_LIMITS_HEADER, CHANNEL_MESSAGE_BYTES_MAX_DEFAULT,
     CHANNEL_PING_AFTER, CHANNEL_REQUESTS_MAX_DEFAULT, CHANNEL_RETRY_AFTER, CHANNEL_SILENCE_MAX,
     CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelFrame, ChannelLimits, ChannelLimitsError,
-    ChannelReply, RefusedFrom, Settled, close_code_of, fits_an_entry, write_channel_answer,
-    write_channel_frame,
+    ChannelReason, ChannelReply, RefusedFrom, Settled, close_code_of, fits_an_entry,
+    write_channel_answer, write_channel_frame,
 };
 pub use entry::{ChannelEntry, ChannelEntryResult, write_channel_entry};
 pub use fingerprint::Fingerprint;
