@@ -178,6 +178,7 @@ def test_bodies_of_a_channel_are_written_as_the_page_has_them(vector: dict[str, 
 def test_good_answers_of_a_channel(vector: dict[str, Any]) -> None:
     answer = frame.ChannelAnswer.of(frame.parse(vector["body"]))
     assert [list(run) for run in answer.settled] == vector["settled"]
+    assert [list(one) for one in answer.reasons.items()] == vector.get("reasons", [])
     assert (answer.refused and list(answer.refused)) == vector["refused"]
     replies = [[reply.entry, reply.duplicate, reply.body] for reply in answer.replies]
     assert replies == [[n, twice, json.loads(text)] for n, twice, text in vector["replies"]]

@@ -9,7 +9,7 @@ import uuid
 import pytest
 from conftest import Home, StartServer
 
-from web_ipc import AsyncClient, Client, NoReply, Outcome
+from web_ipc import AsyncClient, Client, NoReply, Outcome, Refused
 
 
 @pytest.mark.parametrize("channel", [False, True])
@@ -43,6 +43,31 @@ def test_no_reply_is_told_as_accepted(serve: StartServer, channel: bool) -> None
             assert error.value.outcome is Outcome.ACCEPTED
             assert (error.value.code, error.value.status) == ("not_answered", 502)
             assert not error.value.is_retryable
+            assert error.value.reason == "the command ended with exit status: 1"
+            assert str(error.value).endswith(f"gave no reply: {error.value.reason}")
+
+
+@pytest.mark.parametrize("channel", [False, True])
+def test_a_request_that_is_only_acknowledged_has_no_reason(
+    serve: StartServer, channel: bool
+) -> None:
+    server = serve()
+    with Client(address=server.address, channel=channel) as client:
+        with pytest.raises(NoReply) as error:
+            client.request({"n": 1})
+        assert (error.value.code, error.value.reason) == ("not_answered", None)
+        assert str(error.value).endswith("the application gave no reply")
+
+
+def test_a_reason_is_bounded_and_fit_for_a_terminal() -> None:
+    error = NoReply("not_answered", "a\x1b[1m\nb")
+    assert error.reason == "a [1m b" and str(error).endswith("no reply: a [1m b")
+    detail = "the application gave no reply: " + "é" * 150
+    assert NoReply.of(Refused(502, "not_answered", detail)).reason == "é" * 100
+    for other in ("", "why: not", "the application gave no reply"):
+        assert NoReply.of(Refused(502, "not_answered", other)).reason is None
+    late = NoReply.of(Refused(504, "no_reply_in_time", "no reply within 30 s"))
+    assert (late.code, late.reason) == ("no_reply_in_time", None)
 
 
 @pytest.mark.parametrize("channel", [False, True])

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_base::{CertificateProblem, End, Place, Remedy, refused_because};
-use ipc_protocol::{BodyError, ProblemCode};
+use ipc_protocol::{BodyError, ProblemCode, reason_of_detail};
 
 /// A cause whose type is not part of the interface.
 pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
@@ -67,11 +67,17 @@ impl std::fmt::Display for Speaks {
 }
 
 /// Why there is no reply to a request that the server accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoReply {
     /// The application dropped the request without a reply (status 502). It may have acted on it.
     NotGiven,
+    /// The application declined the request, and says why (status 502). It may have acted on it.
+    Declined {
+        /// The application's words: one line of at most
+        /// [`REASON_BYTES_MAX`](ipc_protocol::REASON_BYTES_MAX) bytes, without control characters.
+        reason: String,
+    },
     /// No reply came within the caller's time (status 504). The application may still be working on
     /// it.
     NotInTime {
@@ -83,9 +89,18 @@ pub enum NoReply {
 }
 
 impl NoReply {
-    fn code(self) -> ProblemCode {
+    /// The application's words for why it gave no reply, if it said why.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
         match self {
-            NoReply::NotGiven => ProblemCode::NotAnswered,
+            NoReply::Declined { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn code(&self) -> ProblemCode {
+        match self {
+            NoReply::NotGiven | NoReply::Declined { .. } => ProblemCode::NotAnswered,
             NoReply::NotInTime { .. } => ProblemCode::NoReplyInTime,
             NoReply::Forgotten => ProblemCode::ReplyForgotten,
         }
@@ -96,6 +111,7 @@ impl std::fmt::Display for NoReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NoReply::NotGiven => f.write_str("the application gave no reply"),
+            NoReply::Declined { reason } => write!(f, "the application gave no reply: {reason}"),
             NoReply::NotInTime { wait } => {
                 write!(f, "no reply came within {} s", wait.as_secs_f64())
             }
@@ -334,14 +350,26 @@ impl SendError {
     /// The error for a refusal that says that there is no reply to a request. `wait` is how long
     /// the caller waited. `None` for other errors.
     pub(crate) fn no_reply(&self, wait: Duration) -> Option<SendError> {
-        let SendError::Refused { code: Some(code), .. } = self else { return None };
+        let SendError::Refused { code: Some(code), detail, .. } = self else { return None };
         let reason = match code {
-            ProblemCode::NotAnswered => NoReply::NotGiven,
+            ProblemCode::NotAnswered => match reason_of_detail(detail) {
+                Some(reason) => NoReply::Declined { reason },
+                None => NoReply::NotGiven,
+            },
             ProblemCode::NoReplyInTime => NoReply::NotInTime { wait },
             ProblemCode::ReplyForgotten => NoReply::Forgotten,
             _ => return None,
         };
         Some(SendError::NoReply { reason })
+    }
+
+    /// The application's words for why it gave no reply to a request, if it said why.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            SendError::NoReply { reason } => reason.reason(),
+            _ => None,
+        }
     }
 
     /// The problem code of the refusal, if the server sent one. After several attempts, that of the
@@ -455,7 +483,9 @@ impl SendError {
             | SendError::InDoubt { last }
             | SendError::LoginFailed { last } => return last.remedy(),
             SendError::NoReply { reason } => match reason {
-                NoReply::NotGiven => "look into the log of the receiving application".into(),
+                NoReply::NotGiven | NoReply::Declined { .. } => {
+                    "look into the log of the receiving application".into()
+                }
                 NoReply::NotInTime { .. } => {
                     "give the receiving application more time, or have it reply sooner".into()
                 }
@@ -599,6 +629,19 @@ mod tests {
             "the server accepted the request, but no reply came within 1.5 s"
         );
         assert_eq!(no_reply.outcome(), Outcome::Accepted);
+        let said = "the application gave no reply: ended with exit status: 3\u{1b}[1m";
+        let refused = SendError::Refused {
+            status: 502,
+            code: Some(ProblemCode::NotAnswered),
+            detail: said.into(),
+        };
+        let declined = refused.no_reply(Duration::ZERO).unwrap();
+        assert_eq!(declined.reason(), Some("ended with exit status: 3 [1m"));
+        assert_eq!(
+            declined.to_string(),
+            "the server accepted the request, but the application gave no reply: ended with exit status: 3 [1m"
+        );
+        assert_eq!((no_reply.reason(), declined.code()), (None, Some(ProblemCode::NotAnswered)));
         let last = Box::new(SendError::Unexpected { status: 200, detail: "odd".into() });
         assert_eq!(last.outcome(), Outcome::NotKnown);
         let login = SendError::LoginFailed { last };

@@ -22,7 +22,7 @@ use crate::options::JetStreamOptions;
 use crate::room::Room;
 use crate::shared::{Counts, Shared, Trouble};
 use crate::waits::Waits;
-use crate::wire::{Key, Names, reply_bytes_max};
+use crate::wire::{KeptReply, Key, Names, reply_bytes_max};
 use crate::{dead, pruning, pulling, put, replies, settling};
 
 /// How often the consumer is asked how many messages there are, while this process puts or waits.
@@ -403,7 +403,13 @@ impl InboxBackend for JetStream {
     }
 
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
-        self.end(taken, |shared, arrived| settling::reply(shared, arrived, body))
+        self.end(taken, |shared, arrived| settling::reply(shared, arrived, KeptReply::Given(body)))
+    }
+
+    fn decline(&self, taken: &Taken, reason: Arc<str>) -> Pending<'_, Result<(), AckError>> {
+        self.end(taken, |shared, arrived| {
+            settling::reply(shared, arrived, KeptReply::Declined(reason))
+        })
     }
 
     fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>> {

@@ -80,14 +80,14 @@ pub(crate) async fn acknowledge(
     results.into_iter().map(|result| result.map_err(failed)).collect()
 }
 
-/// Stores a reply, and acknowledges its request.
+/// Stores the reply to a request, or the reason why there is none, and acknowledges the request.
 pub(crate) async fn reply(
     shared: Arc<Shared>,
     arrived: Arrived,
-    body: Arc<str>,
+    kept: KeptReply,
 ) -> Result<(), AckError> {
     shared.room.settling(1);
-    let told = match replies::keep(&shared, key(&arrived), KeptReply::Given(body)).await {
+    let told = match replies::keep(&shared, key(&arrived), kept).await {
         Ok(()) => tell(&shared, &arrived, ACK).await,
         Err(lost) => Err(lost),
     };

@@ -50,6 +50,7 @@ impl Waits {
             &match kept {
                 KeptReply::Given(body) => Ok(Arc::clone(body)),
                 KeptReply::NotGiven => Err(NoReply::NotGiven),
+                KeptReply::Declined(reason) => Err(NoReply::Declined(Arc::clone(reason))),
             },
         );
     }

@@ -232,14 +232,18 @@ pub(crate) enum KeptReply {
     Given(Arc<str>),
     /// The application gave none.
     NotGiven,
+    /// The application gave none, for this reason.
+    Declined(Arc<str>),
 }
 
 impl KeptReply {
-    /// What is stored: one byte that says which, then the reply.
+    /// What is stored: one byte that says which, then the reply or the reason. A server that does
+    /// not know the byte takes it for [`NotGiven`](KeptReply::NotGiven).
     pub(crate) fn to_payload(&self) -> Vec<u8> {
         match self {
             KeptReply::Given(body) => [b"r".as_slice(), body.as_bytes()].concat(),
             KeptReply::NotGiven => b"n".to_vec(),
+            KeptReply::Declined(reason) => [b"d".as_slice(), reason.as_bytes()].concat(),
         }
     }
 
@@ -247,6 +251,7 @@ impl KeptReply {
         match payload.split_first()? {
             (b'r', body) => Some(KeptReply::Given(std::str::from_utf8(body).ok()?.into())),
             (b'n', []) => Some(KeptReply::NotGiven),
+            (b'd', reason) => Some(KeptReply::Declined(std::str::from_utf8(reason).ok()?.into())),
             _ => None,
         }
     }
@@ -389,10 +394,17 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_reply_and_told_of_it_can_be_read_again() {
-        for kept in [KeptReply::Given(r#"{"n":1}"#.into()), KeptReply::NotGiven] {
-            assert_eq!(KeptReply::of_payload(&kept.to_payload()), Some(kept));
+        for (kept, payload) in [
+            (KeptReply::Given(r#"{"n":1}"#.into()), r#"r{"n":1}"#),
+            (KeptReply::NotGiven, "n"),
+            (KeptReply::Declined("no such file".into()), "dno such file"),
+        ] {
+            assert_eq!(kept.to_payload(), payload.as_bytes());
+            assert_eq!(KeptReply::of_payload(payload.as_bytes()), Some(kept));
         }
-        assert_eq!(KeptReply::of_payload(b""), None);
+        for payload in [b"".as_slice(), b"x", b"n1", b"d\xff"] {
+            assert_eq!(KeptReply::of_payload(payload), None);
+        }
         let key = Key::of("u", MessageId::from_random([1; 16]));
         for notice in [Notice::Settled(key), Notice::Awaited(key)] {
             assert_eq!(Notice::of_payload(notice.to_payload().as_bytes()), Some(notice));

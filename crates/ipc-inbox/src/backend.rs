@@ -58,12 +58,16 @@ pub enum PutError {
 }
 
 /// Why there is no reply to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoReply {
     /// The application let the request go without a reply.
     #[error("the application gave no reply")]
     NotGiven,
+    /// The application [declined](crate::Delivery::decline) the request, and says why: at most
+    /// [`REASON_BYTES_MAX`](ipc_protocol::REASON_BYTES_MAX) bytes.
+    #[error("the application gave no reply: {0}")]
+    Declined(Arc<str>),
     /// The inbox does not have the reply any more, or does not know the request.
     #[error("the inbox does not have the reply any more")]
     Forgotten,
@@ -326,6 +330,17 @@ pub trait InboxBackend: Send + Sync + 'static {
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
         let _ = (taken, body);
         Pending::ready(Err(AckError::Unsupported))
+    }
+
+    /// Acknowledges a request to which the application gives no reply, and notes why: its sender
+    /// gets [`NoReply::Declined`] with `reason`, also if it sends the request again. The default
+    /// acknowledges the request, and the reason is lost.
+    ///
+    /// # Errors
+    /// [`AckError`].
+    fn decline(&self, taken: &Taken, reason: Arc<str>) -> Pending<'_, Result<(), AckError>> {
+        let _ = reason;
+        self.acknowledge(taken)
     }
 
     /// Waits for the reply to a request that was put. Several callers may wait for one reply, and a

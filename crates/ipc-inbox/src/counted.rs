@@ -113,6 +113,14 @@ impl Counted {
         self.count_unless_unsupported(Ending::Replied, self.backend.reply(taken, body))
     }
 
+    pub(crate) fn decline(
+        &self,
+        taken: &Taken,
+        reason: Arc<str>,
+    ) -> Pending<'_, Result<(), AckError>> {
+        self.count_unless_unsupported(Ending::Declined, self.backend.decline(taken, reason))
+    }
+
     pub(crate) fn extend(
         &self,
         taken: &Taken,

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ipc_protocol::{Fingerprint, JsonError, MessageId, check_body, to_body};
+use ipc_base::chain;
+use ipc_protocol::{Fingerprint, JsonError, MessageId, check_body, to_body, to_reason};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{AckError, Taken};
@@ -18,6 +19,7 @@ use crate::dead_letter::kept_reason;
 /// |---|---|---|
 /// | [`ack`](Delivery::ack) | is done with | hears that there is no reply |
 /// | [`reply`](Delivery::reply) | is done with | gets the reply |
+/// | [`decline`](Delivery::decline) | is done with | hears that there is no reply, and why |
 /// | [`nack`](Delivery::nack) | is delivered again after a time, a dead letter after its last delivery | goes on waiting |
 /// | [`reject`](Delivery::reject) | is a dead letter at once | hears that there is no reply |
 /// | dropped | is lost from memory; a durable inbox delivers it again | hears at once that there is no reply; the request is done with |
@@ -30,7 +32,7 @@ use crate::dead_letter::kept_reason;
 pub struct Delivery {
     taken: Taken,
     backend: Arc<Counted>,
-    /// The message was acknowledged, replied to, given back or rejected, or the call that does so
+    /// The message was acknowledged, replied to, declined, given back or rejected, or the call that does so
     /// has begun.
     is_settled: bool,
 }
@@ -40,22 +42,23 @@ pub struct Delivery {
 #[error("the message is not of the expected form")]
 pub struct ParseError(#[source] serde_json::Error);
 
-/// Why a reply was not given.
+/// Why a reply was not given, or a request not declined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
     /// The sender waits for no reply. The message has not been acknowledged.
     #[error("the message is no request")]
     NotARequest,
-    /// The reply is not a JSON object. The sender is told that there is no reply.
+    /// The reply is not a JSON object. The sender hears so: the request is
+    /// [declined](Delivery::decline).
     #[error(transparent)]
     Body(#[from] ipc_protocol::BodyError),
     /// The reply breaks a rule of the protocol for JSON that only the whole text can show: a
     /// repeated member name, or more than 127 levels; in raw JSON also numbers and escapes. The
-    /// sender is told that there is no reply.
+    /// sender hears so: the request is [declined](Delivery::decline).
     #[error("the reply breaks the protocol's rules for JSON")]
     Rules(#[source] JsonError),
-    /// The reply is too long. The sender is told that there is no reply.
+    /// The reply is too long. The sender hears so: the request is [declined](Delivery::decline).
     #[error("the reply has {bytes} bytes of JSON, {bytes_max} may be sent")]
     TooLarge {
         /// Bytes of the reply.
@@ -269,14 +272,15 @@ impl Delivery {
         if !self.wants_reply() {
             return Err(ReplyError::NotARequest);
         }
-        let body = to_body(reply)?;
-        let (bytes, bytes_max) = (body.len(), self.backend.reply_bytes_max());
-        if bytes > bytes_max {
-            return Err(ReplyError::TooLarge { bytes, bytes_max });
-        }
-        // The client checks these rules on the whole text. It would refuse the reply, and report a
-        // server that breaks the protocol.
-        check_body(&body).map_err(ReplyError::Rules)?;
+        let body = match checked(reply, self.backend.reply_bytes_max()) {
+            Ok(body) => body,
+            Err(error) => {
+                let reason = chain(&error).to_string();
+                // If that fails, the request is delivered again, or nobody is there to be told.
+                let _noted = self.decline(reason).await;
+                return Err(error);
+            }
+        };
         self.is_settled = true;
         let noted = self.backend.reply(&self.taken, body.into()).await;
         self.is_settled = !matches!(noted, Err(AckError::Unsupported));
@@ -290,6 +294,49 @@ impl Delivery {
     pub fn reply_blocking<T: Serialize + ?Sized>(self, reply: &T) -> Result<(), ReplyError> {
         futures_executor::block_on(self.reply(reply))
     }
+
+    /// Acknowledges a request without a reply, and tells its sender why. The sender gets one line:
+    /// control characters of `reason` become spaces, and it is cut at
+    /// [`REASON_BYTES_MAX`](ipc_protocol::REASON_BYTES_MAX) bytes. So say in it what the sender may
+    /// know. Without a word in it this is [`ack`](Delivery::ack).
+    ///
+    /// # Errors
+    /// [`ReplyError::NotARequest`]; [`ReplyError::Ack`] if it could not be noted: the request may
+    /// then be delivered again.
+    pub async fn decline(mut self, reason: impl AsRef<str>) -> Result<(), ReplyError> {
+        if !self.wants_reply() {
+            return Err(ReplyError::NotARequest);
+        }
+        let reason = to_reason(reason.as_ref());
+        if reason.is_empty() {
+            return Ok(self.ack().await?);
+        }
+        self.is_settled = true;
+        let noted = self.backend.decline(&self.taken, reason.into()).await;
+        self.is_settled = !matches!(noted, Err(AckError::Unsupported));
+        Ok(noted?)
+    }
+
+    /// [`decline`](Delivery::decline) for code that is not async.
+    ///
+    /// # Errors
+    /// As `decline`.
+    pub fn decline_blocking(self, reason: impl AsRef<str>) -> Result<(), ReplyError> {
+        futures_executor::block_on(self.decline(reason))
+    }
+}
+
+/// The text of a reply, if it may be sent.
+fn checked<T: Serialize + ?Sized>(reply: &T, bytes_max: usize) -> Result<String, ReplyError> {
+    let body = to_body(reply)?;
+    let bytes = body.len();
+    if bytes > bytes_max {
+        return Err(ReplyError::TooLarge { bytes, bytes_max });
+    }
+    // The client checks these rules on the whole text. It would refuse the reply, and report a
+    // server that breaks the protocol.
+    check_body(&body).map_err(ReplyError::Rules)?;
+    Ok(body)
 }
 
 impl Drop for Delivery {

@@ -472,6 +472,12 @@ impl InboxBackend for Memory {
         Pending::ready(Ok(()))
     }
 
+    fn decline(&self, taken: &Taken, reason: Arc<str>) -> Pending<'_, Result<(), AckError>> {
+        let declined = Err(NoReply::Declined(reason));
+        self.replies.settle(&taken.message.user, taken.message.id, declined, Instant::now());
+        Pending::ready(Ok(()))
+    }
+
     fn dropped(&self, taken: &Taken) {
         // A message that was taken belongs to the application. The inbox only tells senders that
         // wait for a reply.

@@ -37,7 +37,7 @@ struct State {
     requests: HashMap<Arc<str>, HashMap<MessageId, Slot, RandomState>, RandomState>,
     /// The settled requests, oldest first, each with the time it was settled.
     settled: VecDeque<(Instant, Request)>,
-    /// The total bytes of the replies that are kept.
+    /// The total bytes of the replies and reasons that are kept.
     bytes: usize,
 }
 
@@ -165,7 +165,7 @@ impl Replies {
         drop(state);
         if let Some(Slot::Waiting(waiting)) = slot {
             for sender in waiting {
-                let _gone = sender.send(Err(reason));
+                let _gone = sender.send(Err(reason.clone()));
             }
         }
     }
@@ -184,7 +184,7 @@ impl Replies {
             !of_user.is_empty()
         });
         for sender in ended {
-            let _gone = sender.send(Err(reason));
+            let _gone = sender.send(Err(reason.clone()));
         }
     }
 
@@ -207,8 +207,12 @@ impl Replies {
     }
 }
 
-fn length(reply: &Reply) -> usize {
-    reply.as_ref().map_or(0, |reply| reply.len())
+/// How many bytes are kept of the result of a request.
+pub(crate) fn length(reply: &Reply) -> usize {
+    match reply {
+        Ok(text) | Err(NoReply::Declined(text)) => text.len(),
+        Err(_) => 0,
+    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct InboxStatistics {
     pub acknowledged: u64,
     /// Deliveries that ended with a reply.
     pub replied: u64,
+    /// Deliveries of requests that the application declined.
+    pub declined: u64,
     /// Deliveries that the application gave back.
     pub given_back: u64,
     /// Deliveries that the application rejected.
@@ -67,8 +69,12 @@ pub struct InboxStatistics {
 impl InboxStatistics {
     /// Deliveries that the application has in its hands now.
     pub fn in_hand(&self) -> u64 {
-        let ended =
-            self.acknowledged + self.replied + self.given_back + self.rejected + self.dropped;
+        let ended = self.acknowledged
+            + self.replied
+            + self.declined
+            + self.given_back
+            + self.rejected
+            + self.dropped;
         (self.delivered + self.redelivered).saturating_sub(ended)
     }
 }
@@ -107,6 +113,7 @@ impl LiveHistogram {
 pub(crate) enum Ending {
     Acknowledged,
     Replied,
+    Declined,
     GivenBack,
     Rejected,
     Dropped,
@@ -134,7 +141,7 @@ struct DeliveryCounters {
     delivered: AtomicU64,
     redelivered: AtomicU64,
     /// By [`Ending`].
-    ended: [AtomicU64; 5],
+    ended: [AtomicU64; 6],
     times: LiveHistogram,
 }
 
@@ -199,13 +206,14 @@ impl Counters {
 
     pub(crate) fn read(&self) -> InboxStatistics {
         // The endings first: a delivery that is counted as ended is then counted as delivered too.
-        let [acknowledged, replied, given_back, rejected, dropped] =
-            [0, 1, 2, 3, 4].map(|ending| read(&self.deliveries.ended[ending]));
+        let [acknowledged, replied, declined, given_back, rejected, dropped] =
+            [0, 1, 2, 3, 4, 5].map(|ending| read(&self.deliveries.ended[ending]));
         InboxStatistics {
             accepted: read(&self.puts.accepted),
             duplicates: read(&self.puts.duplicates),
             acknowledged,
             replied,
+            declined,
             given_back,
             rejected,
             dropped,

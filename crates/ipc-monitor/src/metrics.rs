@@ -84,6 +84,7 @@ impl Collector for Metrics {
         let ends = [
             ("acknowledged", inbox.acknowledged),
             ("replied", inbox.replied),
+            ("declined", inbox.declined),
             ("given_back", inbox.given_back),
             ("rejected", inbox.rejected),
             ("dropped", inbox.dropped),

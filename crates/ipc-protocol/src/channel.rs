@@ -4,6 +4,7 @@
 //! Both ends come here. They open a channel, keep it alive and close it in their own code; the
 //! rules for that are in `docs/protocol.md`, "Channel".
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use crate::entry::{self, ChannelEntryResult, write_number};
 use crate::json_error::{DEPTH_MAX, JsonError};
 use crate::problem::ProblemCode;
+use crate::reason::REASON_BYTES_MAX;
 use crate::scanner::Scanner;
 
 /// How many JSON levels enclose the body of an entry: the frame, its body, the array of entries,
@@ -248,6 +250,9 @@ pub struct ChannelAnswer<'a> {
     /// The outcomes of entries, in no particular order. Each entry of a channel gets one, here or
     /// in `replies`.
     pub settled: Vec<Settled<'a>>,
+    /// Why requests among `settled` have no reply, as far as the application says so. No more than
+    /// there are entries in `settled`.
+    pub reasons: Vec<ChannelReason<'a>>,
     /// The refusal of all entries from a number on, for want of room.
     pub refused: Option<RefusedFrom<'a>>,
     /// The replies to requests, in the order in which the application gave them.
@@ -271,6 +276,16 @@ impl Settled<'_> {
     pub const ACCEPTED: &'static str = "accepted";
     /// The code of messages that were accepted before, with the same body.
     pub const DUPLICATE: &'static str = "duplicate";
+}
+
+/// Why a request has no reply, as its application says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelReason<'a> {
+    /// The number of the request's entry, which is settled as
+    /// [`NotAnswered`](ProblemCode::NotAnswered).
+    pub entry: u64,
+    /// The reason, of at most [`REASON_BYTES_MAX`] bytes.
+    pub reason: Cow<'a, str>,
 }
 
 /// The refusal of all entries from `from` on that have no other answer, those still on their way
@@ -307,6 +322,19 @@ pub fn write_channel_answer(buffer: &mut Vec<u8>, answer: &ChannelAnswer<'_>) {
             buffer.extend_from_slice(b",\"");
             buffer.extend_from_slice(code.as_bytes());
             buffer.extend_from_slice(b"\"]");
+        }
+        buffer.push(b']');
+        separator = b",";
+    }
+    if !answer.reasons.is_empty() {
+        buffer.extend_from_slice(separator);
+        buffer.extend_from_slice(br#""reasons":["#);
+        for (index, ChannelReason { entry, reason }) in answer.reasons.iter().enumerate() {
+            buffer.extend_from_slice(if index > 0 { br#",{"entry":"# } else { br#"{"entry":"# });
+            write_number(buffer, *entry);
+            buffer.extend_from_slice(br#","reason":"#);
+            serde_json::to_writer(&mut *buffer, reason).expect("text is JSON, and memory takes it");
+            buffer.push(b'}');
         }
         buffer.push(b']');
         separator = b",";
@@ -358,6 +386,7 @@ pub(crate) fn read_answer<'a>(
     scanner.object(depth, |scanner, name| {
         is_good &= match name {
             "settled" => read_list(scanner, depth + 1, &mut answer.settled, read_settled)?,
+            "reasons" => read_list(scanner, depth + 1, &mut answer.reasons, read_reason)?,
             "replies" => read_list(scanner, depth + 1, &mut answer.replies, read_reply)?,
             "refused" => {
                 answer.refused = read_refused(scanner, depth + 1)?;
@@ -370,7 +399,14 @@ pub(crate) fn read_answer<'a>(
         };
         Ok(())
     })?;
+    let is_good = is_good && answer.reasons.len() as u64 <= entries_in(&answer.settled);
     Ok(is_good.then_some(answer))
+}
+
+/// The number of entries in ranges.
+fn entries_in(ranges: &[Settled<'_>]) -> u64 {
+    let counts = ranges.iter().map(|range| (range.last - range.first).saturating_add(1));
+    counts.fold(0, u64::saturating_add)
 }
 
 /// Reads the value that begins here as an array, whose elements `read` reads. Returns false if the
@@ -440,6 +476,28 @@ fn read_refused<'a>(
         Ok(())
     })?;
     Ok(from.zip(code).map(|(from, code)| RefusedFrom { from, code }))
+}
+
+fn read_reason<'a>(
+    scanner: &mut Scanner<'a>,
+    depth: usize,
+) -> Result<Option<ChannelReason<'a>>, JsonError> {
+    if scanner.peek() != Some(b'{') {
+        scanner.value(depth)?;
+        return Ok(None);
+    }
+    let (mut entry, mut reason) = (None, None);
+    scanner.object(depth, |scanner, name| {
+        let value = scanner.text(depth + 1)?;
+        match name {
+            "entry" => entry = value.parse().ok(),
+            "reason" => reason = serde_json::from_str::<String>(value).ok(),
+            _ => (),
+        }
+        Ok(())
+    })?;
+    let reason = reason.filter(|reason| reason.len() <= REASON_BYTES_MAX).map(Cow::Owned);
+    Ok(entry.zip(reason).map(|(entry, reason)| ChannelReason { entry, reason }))
 }
 
 fn read_reply<'a>(
@@ -553,6 +611,7 @@ mod tests {
                 Settled { first: 0, last: 9, code: Settled::ACCEPTED },
                 Settled { first: 10, last: 10, code: "id_reused" },
             ],
+            reasons: vec![ChannelReason { entry: 10, reason: "a\"b\\ é".into() }],
             refused: Some(RefusedFrom { from: 11, code: "inbox_full" }),
             replies: vec![
                 ChannelReply { entry: 3, is_duplicate: false, body: r#"{"n":1}"# },
@@ -566,6 +625,10 @@ mod tests {
         for (answer, text) in [
             (ChannelAnswer::default(), "{}"),
             (settled(), r#"{"settled":[[0,9,"accepted"],[10,10,"id_reused"]]}"#),
+            (
+                ChannelAnswer { reasons: full.reasons.clone(), ..settled() },
+                r#"{"settled":[[0,9,"accepted"],[10,10,"id_reused"]],"reasons":[{"entry":10,"reason":"a\"b\\ é"}]}"#,
+            ),
             (
                 ChannelAnswer { refused: full.refused, ..ChannelAnswer::default() },
                 r#"{"refused":{"from":11,"code":"inbox_full"}}"#,
@@ -609,6 +672,36 @@ mod tests {
         ] {
             assert_eq!(answer(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn reasons_are_bounded_in_number_and_in_length_whatever_their_escapes() {
+        let with = |reasons: &str| format!(r#"{{"reasons":[{reasons}],"settled":[[3,4,"x"]]}}"#);
+        let of = |reason: &str| with(&format!(r#"{{"entry":3,"reason":"{reason}","more":1}}"#));
+        let longest = "é".repeat(REASON_BYTES_MAX / 2);
+        for reason in [longest.as_str(), &"\\u00e9".repeat(REASON_BYTES_MAX / 2)] {
+            let text = of(reason);
+            let read = ChannelReason { entry: 3, reason: longest.as_str().into() };
+            assert_eq!(answer(&text).unwrap().reasons, [read]);
+        }
+        let one = r#"{"entry":3,"reason":""}"#;
+        assert_eq!(answer(&with(&[one; 2].join(","))).unwrap().reasons.len(), 2);
+        for text in [
+            of(&format!("{longest}a")),
+            of(&"\\n".repeat(REASON_BYTES_MAX + 1)),
+            with(&[one; 3].join(",")),
+            with(r#"{"entry":3}"#),
+            with(r#"{"reason":"a"}"#),
+            with(r#"{"entry":3,"reason":null}"#),
+            with(r#"{"entry":-1,"reason":"a"}"#),
+            with("3"),
+            format!(r#"{{"reasons":{one}}}"#),
+            format!(r#"{{"reasons":[{one}]}}"#),
+        ] {
+            assert_eq!(answer(&text), None, "{text}");
+        }
+        let all = r#"{"settled":[[0,18446744073709551615,"x"],[0,1,"x"]],"reasons":[]}"#;
+        assert!(answer(all).is_some());
     }
 
     #[test]

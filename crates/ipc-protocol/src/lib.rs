@@ -40,6 +40,7 @@ mod json_error;
 mod message_id;
 mod normal_form;
 mod problem;
+mod reason;
 mod renewal;
 mod route;
 mod scanner;
@@ -52,8 +53,8 @@ pub use channel::{
     CHANNEL_ENTRIES_MAX_DEFAULT, CHANNEL_LIMITS_HEADER, CHANNEL_MESSAGE_BYTES_MAX_DEFAULT,
     CHANNEL_PING_AFTER, CHANNEL_REQUESTS_MAX_DEFAULT, CHANNEL_RETRY_AFTER, CHANNEL_SILENCE_MAX,
     CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelFrame, ChannelLimits, ChannelLimitsError,
-    ChannelReply, RefusedFrom, Settled, close_code_of, fits_an_entry, write_channel_answer,
-    write_channel_frame,
+    ChannelReason, ChannelReply, RefusedFrom, Settled, close_code_of, fits_an_entry,
+    write_channel_answer, write_channel_frame,
 };
 pub use entry::{ChannelEntry, ChannelEntryResult, write_channel_entry};
 pub use fingerprint::Fingerprint;
@@ -66,6 +67,7 @@ pub use json_error::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX};
 pub use message_id::{MessageId, MessageIdError};
 pub use normal_form::{secret_to_nfc, secret_to_nfd, to_nfc, to_nfd};
 pub use problem::{Problem, ProblemCode, Retry};
+pub use reason::{REASON_BYTES_MAX, detail_of_reason, reason_of_detail, to_reason};
 pub use renewal::{CSR_PEM_BYTES_MAX, NodeReply, RenewalReply, RenewalRequest};
 pub use route::Route;
 pub use transport::{Protocol, ProtocolError, is_loopback};

@@ -284,6 +284,9 @@ fn every_good_frame_of_a_channels_server_is_read_as_the_page_says_and_written_as
         let replies =
             answer.replies.iter().map(|reply| json!([reply.entry, reply.is_duplicate, reply.body]));
         assert_eq!(json!(settled), vector["settled"], "{vector}");
+        let reasons = answer.reasons.iter().map(|one| json!([one.entry, one.reason]));
+        let expected = vector.get("reasons").cloned().unwrap_or_else(|| json!([]));
+        assert_eq!(json!(reasons.collect::<Vec<_>>()), expected, "{vector}");
         assert_eq!(
             json!(answer.refused.map(|refused| (refused.from, refused.code))),
             vector["refused"],
@@ -344,6 +347,12 @@ impl Channel {
                 (settled.first..=settled.last).all(|number| self.open.remove(&number)),
                 "{settled:?}"
             );
+        }
+        let settled =
+            |entry| answer.settled.iter().find(|one| (one.first..=one.last).contains(&entry));
+        for reason in &answer.reasons {
+            let code = settled(reason.entry).map(|settled| settled.code);
+            assert_eq!(code, Some(ProblemCode::NotAnswered.as_str()), "{reason:?}");
         }
         for reply in &answer.replies {
             assert!(self.open.remove(&reply.entry), "{reply:?}");

@@ -3,7 +3,7 @@
 //! `routes` and `channel` come here, so that both refuse in the same way.
 
 use ipc_inbox::{NoReply, PutError};
-use ipc_protocol::ProblemCode;
+use ipc_protocol::{ProblemCode, detail_of_reason};
 
 use crate::refusal::{RETRY_AFTER, Refusal, internal, shutting_down};
 
@@ -38,8 +38,9 @@ pub(crate) fn not_put(error: PutError) -> Refusal {
 /// still have the reply, so the client is told to come again.
 pub(crate) fn no_reply(error: NoReply, is_stopping: bool) -> Refusal {
     match error {
-        NoReply::NotGiven => {
-            Refusal::new(ProblemCode::NotAnswered, "the application gave no reply")
+        NoReply::NotGiven => Refusal::new(ProblemCode::NotAnswered, detail_of_reason(None)),
+        NoReply::Declined(reason) => {
+            Refusal::new(ProblemCode::NotAnswered, detail_of_reason(Some(&reason)))
         }
         NoReply::Unavailable if is_stopping => shutting_down(),
         NoReply::Unavailable => {

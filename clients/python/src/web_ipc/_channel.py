@@ -410,7 +410,7 @@ class _Use:
                 raise FrameError("entries that were not sent")
             for number in range(first, last + 1):
                 entry = self._taken(number)
-                if not self._settle(entry, code):
+                if not self._settle(entry, code, answer.reasons.get(number)):
                     again.append(entry)
         for reply in answer.replies:
             entry = self._taken(reply.entry)
@@ -425,7 +425,7 @@ class _Use:
             self._channel._queue.extend(again)
         self._channel._wake.set()
 
-    def _settle(self, entry: Entry, code: str) -> bool:
+    def _settle(self, entry: Entry, code: str, reason: str | None) -> bool:
         """Whether this was the entry's last word; a request may have to be asked again."""
         call = entry.call
         if code in ("accepted", "duplicate"):
@@ -436,7 +436,7 @@ class _Use:
             call.is_there = True
             if code == "no_reply_in_time" and call.reply_wait() > 0.5:
                 return False
-            entry.fail(NoReply(code))
+            entry.fail(NoReply(code, reason))
         elif call.wait is not None and code in ("shutting_down", "unavailable"):
             call.may_be_there = True
             call.last = Refused(503, code, "")

@@ -378,7 +378,7 @@ class Engine:
                 call.is_there = True
                 if last.code == "no_reply_in_time" and call.reply_wait() > 0.5:
                     return 0.0  # the server's own limit is shorter than this caller's wait
-                raise self._no_reply(call, str(last.code))
+                raise self._no_reply(call, last)
             # A server follows its home within a second; this client may have been faster.
             is_ahead = time.monotonic() - self._changed_at < CHANGE_SECS
             may_pass = last.code == "stale_envelope" or (
@@ -403,8 +403,8 @@ class Engine:
         return pause
 
     @staticmethod
-    def _no_reply(call: Call, code: str) -> SendError:
-        error = NoReply(code)
+    def _no_reply(call: Call, refusal: Refused) -> SendError:
+        error = NoReply.of(refusal)
         error.id = call.id
         return error
 

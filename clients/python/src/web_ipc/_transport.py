@@ -26,6 +26,7 @@ from .errors import (
     Unexpected,
     Unreachable,
     WrongProtocol,
+    printable,
 )
 from .home import Address, Material
 
@@ -206,7 +207,7 @@ def refusal_of(status: int, headers: Mapping[str, str], content: bytes) -> Refus
                 detail = problem["detail"]
     except (ValueError, RecursionError):
         pass
-    error = Refused(status, code and _printable(code)[:50], _printable(detail)[:500])
+    error = Refused(status, code and printable(code)[:50], printable(detail)[:500])
     retry_after = headers.get("Retry-After", "")
     if retry_after.isascii() and retry_after.isdigit():
         error.retry_after = float(retry_after)
@@ -216,7 +217,3 @@ def refusal_of(status: int, headers: Mapping[str, str], content: bytes) -> Refus
     except (ValueError, TypeError):
         pass
     return error
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -24,6 +24,9 @@ RETRYABLE_CODES = frozenset(
     }
 )
 
+#: How many bytes of UTF-8 an application's reason for no reply may have.
+REASON_BYTES_MAX = 200
+
 _REMEDIES = {
     "malformed_envelope": "check that both ends have the same envelope.keys",
     "stale_envelope": "set the clocks of both hosts",
@@ -55,6 +58,11 @@ class Outcome(enum.Enum):
     NOT_KNOWN = "not known"
     #: It is in the inbox, but there is no reply to it. Only requests have this outcome.
     ACCEPTED = "accepted"
+
+
+def printable(text: str) -> str:
+    """A server's text as it may be shown on a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 class WebIpcError(Exception):
@@ -290,6 +298,8 @@ class NoReply(SendError):
     """The server accepted the request, and there is no reply to it. `code` says why."""
 
     outcome = Outcome.ACCEPTED
+    #: The application's words for why it gave no reply, or None if it said nothing.
+    reason: str | None = None
 
     _REASONS = {
         "not_answered": (502, "the application gave no reply"),
@@ -297,13 +307,26 @@ class NoReply(SendError):
         "reply_forgotten": (410, "the server does not have the reply any more"),
     }
 
-    def __init__(self, code: str) -> None:
-        status, reason = self._REASONS[code]
-        super().__init__(f"the server accepted the request, but {reason}")
+    def __init__(self, code: str, reason: str | None = None) -> None:
+        status, why = self._REASONS[code]
+        if code == "not_answered" and reason:
+            self.reason = printable(reason)
+            why = f"{why}: {self.reason}"
+        super().__init__(f"the server accepted the request, but {why}")
         self.code = code
         self.status = status
         self.remedy = _REMEDIES[code]
         self.is_timeout = self.is_retryable = code == "no_reply_in_time"
+
+    @classmethod
+    def of(cls, refusal: Refused) -> NoReply:
+        """The error for a response that says that there is no reply."""
+        before, found, reason = refusal.detail.partition(": ")
+        if before != cls._REASONS["not_answered"][1] or not found:
+            return cls(str(refusal.code))
+        # No longer than a reason on a channel may be.
+        cut = reason.encode("utf-8", "replace")[:REASON_BYTES_MAX]
+        return cls(str(refusal.code), cut.decode("utf-8", "ignore"))
 
     @classmethod
     def knows(cls, code: str | None) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import BodyError
+from .errors import REASON_BYTES_MAX, BodyError
 
 MEMBERS_MAX = 65_536
 #: Levels of objects and arrays in a message; the frame around it is one more.
@@ -188,6 +188,8 @@ class ChannelAnswer:
     settled: list[tuple[int, int, str]]
     refused: tuple[int, str] | None
     replies: list[ChannelReply]
+    #: Why requests have no reply, by the numbers of their entries.
+    reasons: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, body: object) -> ChannelAnswer:
@@ -202,6 +204,16 @@ class ChannelAnswer:
             if last < first:
                 raise FrameError("a range ends before it begins")
             settled.append((first, last, code))
+        given = _array(body, "reasons")
+        if len(given) > sum(last - first + 1 for first, last, _ in settled):
+            raise FrameError("more reasons than entries")
+        reasons: dict[int, str] = {}
+        for one in given:
+            if not isinstance(one, dict) or not isinstance(one.get("reason"), str):
+                raise FrameError("`reasons` holds objects with a reason")
+            if len(one["reason"].encode("utf-8", "surrogatepass")) > REASON_BYTES_MAX:
+                raise FrameError("a reason is too long")
+            reasons.setdefault(_number(one.get("entry")), one["reason"])
         refused = None
         if "refused" in body:
             refusal = body["refused"]
@@ -216,7 +228,7 @@ class ChannelAnswer:
             if not isinstance(duplicate, bool):
                 raise FrameError("`duplicate` is true or false")
             replies.append(ChannelReply(_number(reply.get("entry")), reply["body"], duplicate))
-        return cls(settled, refused, replies)
+        return cls(settled, refused, replies, reasons)
 
 
 def _array(body: dict[str, Any], name: str) -> list[Any]:

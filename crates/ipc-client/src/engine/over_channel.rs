@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_http::ws::CloseCode;
 use ipc_protocol::{
     CHANNEL_RETRY_AFTER, ChannelAnswer, ProblemCode, RefusedFrom, Route, Settled, close_code_of,
+    detail_of_reason,
 };
 use tokio::time::Instant;
 
@@ -245,9 +246,15 @@ impl Engine {
         let mut refused = None;
         let mut answered_to = 0;
         let read = channel.read(envelope, |answer: &ChannelAnswer<'_>| {
-            for settled in &answer.settled {
-                settle(in_flight, requests, settled, now, &mut again)?;
+            let mut take = |settled: &Settled<'_>, reason: Option<&str>| {
+                settle(in_flight, requests, settled, reason, now, &mut again)?;
                 answered_to = answered_to.max(settled.last.saturating_add(1));
+                Some(())
+            };
+            match answer.reasons.is_empty() {
+                true => answer.settled.iter().try_for_each(|settled| take(settled, None))?,
+                false => with_reasons(answer)
+                    .try_for_each(|(settled, reason)| take(&settled, reason))?,
             }
             for reply in &answer.replies {
                 let tell = |chunk: &Chunk, _| {
@@ -409,12 +416,42 @@ fn write_entries(buffer: &mut Vec<u8>, chunk: &Chunk, now: Instant) {
     }
 }
 
-/// Sets the status of entries. Returns `None` if one of them is not in flight. Entries that are to
-/// be sent again go into `again`.
+/// The ranges of an answer. An entry with a reason for which it has no reply is one of its own.
+fn with_reasons<'a>(
+    answer: &'a ChannelAnswer<'_>,
+) -> impl Iterator<Item = (Settled<'a>, Option<&'a str>)> {
+    // The first reason of an entry counts.
+    let mut reasons: Vec<_> = answer.reasons.iter().collect();
+    reasons.sort_by_key(|reason| reason.entry);
+    reasons.dedup_by_key(|reason| reason.entry);
+    answer.settled.iter().flat_map(move |settled| {
+        let Settled { first, last, code } = *settled;
+        if reasons.is_empty() || code != ProblemCode::NotAnswered.as_str() {
+            return vec![(*settled, None)];
+        }
+        let (mut ranges, mut next) = (Vec::new(), Some(first));
+        let here = &reasons[reasons.partition_point(|one| one.entry < first)..];
+        for reason in here.iter().take_while(|one| one.entry <= last) {
+            let entry = reason.entry;
+            if let Some(first) = next.filter(|next| *next < entry) {
+                ranges.push((Settled { first, last: entry - 1, code }, None));
+            }
+            ranges.push((Settled { first: entry, last: entry, code }, Some(&*reason.reason)));
+            next = entry.checked_add(1);
+        }
+        let rest = next.filter(|next| *next <= last);
+        ranges.extend(rest.map(|first| (Settled { first, last, code }, None)));
+        ranges
+    })
+}
+
+/// Sets the status of entries. `reason` says why a request has no reply. Returns `None` if one of
+/// them is not in flight. Entries that are to be sent again go into `again`.
 fn settle(
     in_flight: &mut InFlight<Chunk>,
     requests: &mut usize,
     Settled { first, last, code }: &Settled<'_>,
+    reason: Option<&str>,
     now: Instant,
     again: &mut Vec<(Chunk, AttemptError)>,
 ) -> Option<()> {
@@ -434,7 +471,12 @@ fn settle(
                 }
                 return (entries == (last - first).saturating_add(1)).then_some(());
             }
-            EntryStatus::Refused(error.error)
+            EntryStatus::Refused(match (error.error, reason) {
+                (SendError::Refused { status, code, .. }, Some(reason)) => {
+                    SendError::Refused { status, code, detail: detail_of_reason(Some(reason)) }
+                }
+                (error, _) => error,
+            })
         }
     };
     let settled = in_flight.settle(*first, *last, |chunk, positions| {
@@ -448,4 +490,48 @@ fn settle(
         }
     });
     settled.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_protocol::ChannelReason;
+
+    #[test]
+    fn a_range_is_parted_by_the_entries_that_have_a_reason() {
+        let ranges = |settled: &[(u64, u64, &'static str)], reasons: &[(u64, &'static str)]| {
+            let settled = settled.iter().map(|&(first, last, code)| Settled { first, last, code });
+            let reasons = reasons
+                .iter()
+                .map(|&(entry, reason)| ChannelReason { entry, reason: reason.into() });
+            let answer = ChannelAnswer {
+                settled: settled.collect(),
+                reasons: reasons.collect(),
+                ..ChannelAnswer::default()
+            };
+            let ranges = with_reasons(&answer)
+                .map(|(settled, reason)| (settled.first, settled.last, reason.map(str::to_owned)));
+            ranges.collect::<Vec<_>>()
+        };
+        let of = |reason: &str| Some(reason.to_owned());
+        const CODE: &str = "not_answered";
+        assert_eq!(ranges(&[(0, 9, CODE)], &[]), [(0, 9, None)]);
+        assert_eq!(
+            ranges(
+                &[(0, 2, CODE), (5, 9, CODE)],
+                &[(9, "d"), (1, "b"), (5, "c"), (1, "x"), (3, "y")]
+            ),
+            [
+                (0, 0, None),
+                (1, 1, of("b")),
+                (2, 2, None),
+                (5, 5, of("c")),
+                (6, 8, None),
+                (9, 9, of("d"))
+            ]
+        );
+        assert_eq!(ranges(&[(0, 1, "accepted")], &[(1, "a")]), [(0, 1, None)], "of no such code");
+        let last = u64::MAX;
+        assert_eq!(ranges(&[(last, last, CODE)], &[(last, "e")]), [(last, last, of("e"))]);
+    }
 }

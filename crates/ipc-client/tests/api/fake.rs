@@ -426,7 +426,11 @@ pub(crate) fn success() -> Answer {
 }
 
 pub(crate) fn problem(code: ProblemCode, headers: &str) -> Answer {
-    let body = Problem::new(code, "because of the script").to_json();
+    problem_with(code, "because of the script", headers)
+}
+
+pub(crate) fn problem_with(code: ProblemCode, detail: &str, headers: &str) -> Answer {
+    let body = Problem::new(code, detail).to_json();
     let headers = format!("content-type: application/problem+json\r\n{headers}");
     Answer::Send(http(code.status(), &headers, body.as_bytes()))
 }

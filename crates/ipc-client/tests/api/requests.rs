@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ipc_client::{NoReply, Outcome, ProblemCode, SendError};
+use ipc_protocol::REASON_BYTES_MAX;
 use serde_json::json;
 
-use crate::fake::{Answer, Fake, counted, http, problem, replied, success, with_session};
+use crate::fake::{
+    Answer, Fake, counted, http, problem, problem_with, replied, success, with_session,
+};
 use crate::fixture::{Place, built};
 use crate::ways::{Way, both_ways};
 
@@ -84,6 +87,30 @@ fn a_request_without_a_reply_says_so_and_that_it_was_accepted(way: Way) {
         );
         assert_eq!(error.outcome(), Outcome::Accepted);
         assert_eq!(fake.admitted(REQUEST).len(), 1, "{code}");
+    }
+}
+
+fn a_request_that_was_declined_says_why(way: Way) {
+    let long = format!("é\u{7f}\u{9b}\"{}", "x".repeat(300));
+    for (said, begins) in [("ended with exit status: 3", "ended with exit status: 3"), (&long, "é")]
+    {
+        let place = Place::new();
+        let detail = format!("the application gave no reply: {said}");
+        let fake = Fake::tls(
+            place.tls(),
+            with_session(move |_| problem_with(ProblemCode::NotAnswered, &detail, "")),
+        );
+        let error = place.client_by(way, &fake).request(&json!({})).wait().unwrap_err();
+        let got = error.reason().unwrap();
+        assert!(
+            got.starts_with(begins)
+                && got.len() <= REASON_BYTES_MAX
+                && !got.contains(char::is_control),
+            "{got}"
+        );
+        assert!(matches!(&error, SendError::NoReply { reason: NoReply::Declined { .. } }));
+        assert!(error.to_string().ends_with(&format!("gave no reply: {got}")), "{error}");
+        assert_eq!((error.outcome(), fake.admitted(REQUEST).len()), (Outcome::Accepted, 1));
     }
 }
 
@@ -249,6 +276,7 @@ both_ways!(
     the_reply_is_opened_and_read,
     a_request_is_sent_again_under_its_id_until_there_is_a_reply,
     a_request_without_a_reply_says_so_and_that_it_was_accepted,
+    a_request_that_was_declined_says_why,
     a_server_that_waits_less_than_the_caller_is_asked_again,
     what_is_known_to_be_accepted_stays_so_when_the_server_goes_away,
     a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_told,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ipc_protocol::{Frame, Problem, ProblemCode};
+use ipc_protocol::{Frame, Problem, ProblemCode, reason_of_detail};
 
 use crate::keys::ring;
 use crate::script::{Answer, Log, Script, Seen};
@@ -13,6 +13,7 @@ use crate::wire::{Entry, Peer, Said, Speaker};
 /// What a server does about an entry on a channel, for each answer to a POST.
 enum Verdict {
     Settled(String),
+    Declined(String),
     Reply { duplicate: bool, body: String },
     Refused(String),
     Close(u16, String),
@@ -50,6 +51,7 @@ fn answer(
         let number = entry.number;
         let seen = log.note(as_post(said, entry, session));
         match verdict(&seen, script(&seen)) {
+            Verdict::Declined(reason) => speaker.decline(number, number, &[(number, &reason)]),
             Verdict::Settled(code) => speaker.settle(number, number, &code),
             Verdict::Reply { duplicate, body } => speaker.answer(&format!(
                 r#"{{"replies":[{{"entry":{number},"duplicate":{duplicate},"body":{body}}}]}}"#
@@ -119,6 +121,10 @@ fn verdict(seen: &Seen, answer: Answer) -> Verdict {
 /// The form that a refusal has on a channel.
 fn refusal(status: u16, body: &[u8], is_request: bool) -> Verdict {
     let problem: Option<Problem> = serde_json::from_slice(body).ok();
+    let reason = problem.as_ref().and_then(|problem| reason_of_detail(&problem.detail));
+    if let Some(reason) = reason {
+        return Verdict::Declined(reason);
+    }
     let code = problem.and_then(|problem| ProblemCode::from_code(&problem.code));
     let Some(code) = code else { return Verdict::Close(4000 + status, "not a code".to_owned()) };
     let name = code.as_str().to_owned();

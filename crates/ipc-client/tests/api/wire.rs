@@ -87,6 +87,17 @@ impl Speaker {
         self.answer(&format!(r#"{{"settled":[[{first},{last},"{code}"]]}}"#));
     }
 
+    /// Settles entries as requests that have no reply, some of them with a reason.
+    pub(crate) fn decline(&self, first: u64, last: u64, reasons: &[(u64, &str)]) {
+        let reasons = reasons
+            .iter()
+            .map(|(entry, reason)| serde_json::json!({"entry": entry, "reason": reason}));
+        let reasons = serde_json::Value::Array(reasons.collect());
+        self.answer(&format!(
+            r#"{{"reasons":{reasons},"settled":[[{first},{last},"not_answered"]]}}"#
+        ));
+    }
+
     /// Accepts all entries of a frame.
     pub(crate) fn accept(&self, said: &Said) {
         if !said.entries.is_empty() {

@@ -5,7 +5,8 @@
 
 use ipc_fuzz::{frame_of_serde_json, refused_as_serde_json_does};
 use ipc_protocol::{
-    ChannelAnswer, Frame, MessageId, REPLY_ADDRESS, write_channel_answer, write_frame_around,
+    ChannelAnswer, Frame, MessageId, REASON_BYTES_MAX, REPLY_ADDRESS, write_channel_answer,
+    write_frame_around,
 };
 use serde_json::{Value, json};
 
@@ -50,12 +51,14 @@ fn id() -> MessageId {
 fn server_as_value(answer: &ChannelAnswer<'_>) -> Value {
     let settled =
         answer.settled.iter().map(|settled| json!([settled.first, settled.last, settled.code]));
+    let reasons = answer.reasons.iter().map(|one| json!([one.entry, one.reason]));
     let replies = answer
         .replies
         .iter()
         .map(|reply| json!([reply.entry, reply.is_duplicate, parsed(reply.body)]));
     json!([
         settled.collect::<Vec<_>>(),
+        reasons.collect::<Vec<_>>(),
         answer.refused.map(|refused| (refused.from, refused.code)),
         replies.collect::<Vec<_>>()
     ])
@@ -69,17 +72,29 @@ fn server_of_serde_json(body: &Value) -> Option<Value> {
     };
     let settled: Option<Vec<Value>> = list("settled")?.iter().map(settled_of_serde_json).collect();
     let replies: Option<Vec<Value>> = list("replies")?.iter().map(reply_of_serde_json).collect();
+    let reasons: Option<Vec<Value>> = list("reasons")?.iter().map(reason_of_serde_json).collect();
     let refused = match members.get("refused") {
         Some(refused) => Some((refused.get("from")?.as_u64()?, refused.get("code")?.as_str()?)),
         None => None,
     };
-    Some(json!([settled?, refused, replies?]))
+    let (settled, reasons) = (settled?, reasons?);
+    let entries = settled.iter().fold(0, |entries: u64, range| {
+        let [first, last] = [0, 1].map(|end| range[end].as_u64().unwrap_or_default());
+        entries.saturating_add((last - first).saturating_add(1))
+    });
+    let replies = replies?;
+    (reasons.len() as u64 <= entries).then(|| json!([settled, reasons, refused, replies]))
 }
 
 fn settled_of_serde_json(settled: &Value) -> Option<Value> {
     let [first, last, code] = settled.as_array()?.as_slice() else { return None };
     let is_range = first.as_u64()? <= last.as_u64()?;
     (is_range && code.is_string()).then(|| settled.clone())
+}
+
+fn reason_of_serde_json(reason: &Value) -> Option<Value> {
+    let text = reason.get("reason")?.as_str().filter(|text| text.len() <= REASON_BYTES_MAX)?;
+    Some(json!([reason.get("entry")?.as_u64()?, text]))
 }
 
 fn reply_of_serde_json(reply: &Value) -> Option<Value> {

@@ -104,7 +104,8 @@ pub(super) struct Acked {
     pub(super) lease: u64,
     /// The request that gets the reply, if its sender waits for one.
     pub(super) key: Option<Key>,
-    pub(super) reply: Option<Arc<str>>,
+    /// The reply, or why there is none.
+    pub(super) reply: Reply,
 }
 
 /// The queue of commands for the thread, in order.
@@ -249,6 +250,7 @@ impl Drop for Handed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::NoReply;
     use futures_executor::block_on;
     use ipc_protocol::MessageId;
     use std::task::Poll;
@@ -262,7 +264,7 @@ mod tests {
     fn settle(reply: bool) -> Command {
         let key = reply.then(|| ("u".into(), MessageId::from_random([1; 16])));
         Command::Ack {
-            acked: vec![Acked { lease: 1, key, reply: None }],
+            acked: vec![Acked { lease: 1, key, reply: Err(NoReply::NotGiven) }],
             done: oneshot::channel().0,
         }
     }

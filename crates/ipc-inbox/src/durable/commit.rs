@@ -114,7 +114,7 @@ impl Writer {
             statements::remove(file, &seqs)?;
             for one in acked {
                 if let Some(key) = &one.key {
-                    statements::keep_reply(file, key, one.reply.as_deref(), now)?;
+                    statements::keep_reply(file, key, &one.reply, now)?;
                 }
             }
             let remembered = statements::remember(file, accepted, now);

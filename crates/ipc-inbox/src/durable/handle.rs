@@ -19,7 +19,7 @@ use crate::backend::{AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put,
 use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
 use crate::inbox::{Inbox, InboxSender, both_sides};
 use crate::message::Message;
-use crate::replies::Replies;
+use crate::replies::{Replies, Reply};
 use crate::status::InboxStatus;
 
 /// How long replies are also kept in memory. The file keeps them as long as ids.
@@ -126,8 +126,8 @@ impl Durable {
     }
 }
 
-/// An acknowledged message, with its reply if its sender waits for one.
-fn acked(taken: &Taken, reply: Option<Arc<str>>) -> Acked {
+/// An acknowledged message, with what its sender hears if it waits for a reply.
+fn acked(taken: &Taken, reply: Reply) -> Acked {
     Acked { lease: taken.lease, key: request_of(taken), reply }
 }
 
@@ -180,18 +180,23 @@ impl InboxBackend for Durable {
     }
 
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {
-        self.ack_one(acked(taken, None))
+        self.ack_one(acked(taken, Err(NoReply::NotGiven)))
     }
 
     fn acknowledge_all(&self, taken: &[&Taken]) -> Pending<'_, Vec<Result<(), AckError>>> {
         if taken.is_empty() {
             return Pending::ready(Vec::new());
         }
-        Pending::later(self.ack(taken.iter().map(|taken| acked(taken, None)).collect()))
+        let acked = |taken: &&Taken| acked(taken, Err(NoReply::NotGiven));
+        Pending::later(self.ack(taken.iter().map(acked).collect()))
     }
 
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
-        self.ack_one(acked(taken, Some(body)))
+        self.ack_one(acked(taken, Ok(body)))
+    }
+
+    fn decline(&self, taken: &Taken, reason: Arc<str>) -> Pending<'_, Result<(), AckError>> {
+        self.ack_one(acked(taken, Err(NoReply::Declined(reason))))
     }
 
     fn nack(&self, taken: &Taken, delay: Duration) -> Pending<'_, Result<(), AckError>> {
@@ -230,7 +235,7 @@ impl InboxBackend for Durable {
         // that its sender is told at once.
         let command = if taken.message.wants_reply {
             let (done, _nobody_waits) = oneshot::channel();
-            Command::Ack { acked: vec![acked(taken, None)], done }
+            Command::Ack { acked: vec![acked(taken, Err(NoReply::NotGiven))], done }
         } else {
             Command::Nack { lease: taken.lease, delay: None, done: None }
         };

@@ -15,7 +15,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, param
 use sha2::{Digest, Sha256};
 
 use super::user_ids::IdsOfEach;
+use crate::backend::NoReply;
 use crate::message::Message;
+use crate::replies::Reply;
 
 /// What `inbox.db` holds.
 pub(super) const SCHEMA: Schema = Schema {
@@ -24,11 +26,12 @@ pub(super) const SCHEMA: Schema = Schema {
         ("inbox", include_str!("../../migrations/0001_inbox.sql")),
         ("reasons", include_str!("../../migrations/0002_reasons.sql")),
         ("peers", include_str!("../../migrations/0003_peers.sql")),
+        ("declined", include_str!("../../migrations/0004_declined.sql")),
     ],
     tables: &[
         ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead", "reason", "peer"]),
         ("remembered", &["user", "id", "body_hash", "accepted_at"]),
-        ("replies", &["user", "id", "body", "replied_at"]),
+        ("replies", &["user", "id", "body", "replied_at", "reason"]),
     ],
 };
 
@@ -69,7 +72,7 @@ pub(super) struct Contents {
 
 pub(super) fn contents(connection: &Connection, max_deliveries: u32) -> Result<Contents> {
     let text = "SELECT count(*), coalesce(sum(octet_length(body)), 0), coalesce(sum(NOT is_dead), 0), coalesce(max(seq), 0),
-                       (SELECT coalesce(sum(octet_length(body)), 0) FROM replies),
+                       (SELECT coalesce(sum(octet_length(coalesce(body, reason))), 0) FROM replies),
                        coalesce(sum(NOT is_dead AND deliveries >= ?), 0)
                 FROM messages";
     connection.query_row(text, [max_deliveries], |row| {
@@ -208,16 +211,21 @@ pub(super) fn remove(connection: &Connection, seqs: &[i64]) -> Result<()> {
     runs(seqs).try_for_each(|(first, last)| range.execute([first, last]).map(drop))
 }
 
-/// Keeps the reply to a request; `None` if the application gave none. The first reply stays.
+/// Keeps the reply to a request, or the reason why there is none. The first one stays.
 pub(super) fn keep_reply(
     connection: &Connection,
     key: &Key,
-    body: Option<&str>,
+    reply: &Reply,
     now: SystemTime,
 ) -> Result<()> {
     let mut keep =
-        connection.prepare_cached("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)")?;
-    keep.execute(params![&*key.0, key.1.as_bytes(), body, millis(now)]).map(drop)
+        connection.prepare_cached("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)")?;
+    let reason = match reply {
+        Err(NoReply::Declined(reason)) => Some(&**reason),
+        _ => None,
+    };
+    let body = reply.as_deref().ok();
+    keep.execute(params![&*key.0, key.1.as_bytes(), body, millis(now), reason]).map(drop)
 }
 
 /// A message with its number in the file.
@@ -361,12 +369,19 @@ pub(super) fn unmark(connection: &Connection, seqs: &[i64]) -> Result<()> {
     runs(seqs).try_for_each(|(first, last)| range.execute([first, last]).map(drop))
 }
 
-/// The reply to a request: `Some(None)` if the application gave none, `None` if the file knows of
-/// no reply.
-pub(super) fn reply(connection: &Connection, key: &Key) -> Result<Option<Option<Arc<str>>>> {
+/// The reply to a request, or the reason why the application gave none; `None` if the file knows of
+/// neither.
+pub(super) fn reply(connection: &Connection, key: &Key) -> Result<Option<Reply>> {
     let mut find =
-        connection.prepare_cached("SELECT body FROM replies WHERE user = ? AND id = ?")?;
-    find.query_row(params![&*key.0, key.1.as_bytes()], |row| row.get(0)).optional()
+        connection.prepare_cached("SELECT body, reason FROM replies WHERE user = ? AND id = ?")?;
+    let reply = |row: &Row<'_>| {
+        let no_reply = || match row.get(1)? {
+            Some(reason) => Ok(Err(NoReply::Declined(reason))),
+            None => Ok(Err(NoReply::NotGiven)),
+        };
+        row.get::<_, Option<Arc<str>>>(0)?.map_or_else(no_reply, |body| Ok(Ok(body)))
+    };
+    find.query_row(params![&*key.0, key.1.as_bytes()], reply).optional()
 }
 
 /// Forgets ids that were accepted before a time, oldest first, no more than `count`. Returns how
@@ -394,7 +409,7 @@ pub(super) fn forget_ids(
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ForgottenReplies {
     pub(super) count: u64,
-    /// The total length of their texts.
+    /// The total length of their texts and reasons.
     pub(super) bytes: u64,
 }
 
@@ -407,7 +422,7 @@ pub(super) fn forget_replies(
     count: u64,
 ) -> Result<ForgottenReplies> {
     let mut oldest = connection.prepare_cached(
-        "SELECT user, id, coalesce(octet_length(body), 0), replied_at FROM replies ORDER BY replied_at LIMIT ?",
+        "SELECT user, id, coalesce(octet_length(coalesce(body, reason)), 0), replied_at FROM replies ORDER BY replied_at LIMIT ?",
     )?;
     let mut forget = connection.prepare_cached("DELETE FROM replies WHERE user = ? AND id = ?")?;
     let (before, mut users, mut due) = (millis(replied_before), LastText::default(), Vec::new());
@@ -555,10 +570,18 @@ mod tests {
         let at = |secs| UNIX_EPOCH + Duration::from_secs(secs);
         let key = |number| ("u".into(), MessageId::from_random([number; 16]));
         for number in 1..=5 {
-            let body = (number != 2).then_some("12345");
-            keep_reply(&connection, &key(number), body, at(number.into())).unwrap();
+            let reply: Reply = match number {
+                2 => Err(NoReply::NotGiven),
+                3 => Err(NoReply::Declined("cause".into())),
+                _ => Ok("12345".into()),
+            };
+            keep_reply(&connection, &key(number), &reply, at(number.into())).unwrap();
         }
         let forgotten = |count, bytes| ForgottenReplies { count, bytes };
+        assert_eq!(contents(&connection, 9).unwrap().reply_bytes, 20, "reasons count too");
+        assert_eq!(reply(&connection, &key(2)).unwrap(), Some(Err(NoReply::NotGiven)));
+        let declined = Err(NoReply::Declined("cause".into()));
+        assert_eq!(reply(&connection, &key(3)).unwrap(), Some(declined));
         assert_eq!(forget_replies(&connection, at(1), 0, 9).unwrap(), forgotten(0, 0));
         assert_eq!(
             forget_replies(&connection, at(3), 0, 9).unwrap(),
@@ -576,7 +599,7 @@ mod tests {
             "by their bytes"
         );
         assert_eq!(reply(&connection, &key(4)).unwrap(), None);
-        assert_eq!(reply(&connection, &key(5)).unwrap(), Some(Some("12345".into())));
+        assert_eq!(reply(&connection, &key(5)).unwrap(), Some(Ok("12345".into())));
     }
 
     #[test]

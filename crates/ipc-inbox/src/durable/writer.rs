@@ -23,7 +23,7 @@ use super::user_ids::UserIds;
 use crate::backend::{AckError, NoReply, Put, PutError};
 use crate::dead_letter::StorageError;
 use crate::message::Message;
-use crate::replies::{Replies, Reply};
+use crate::replies::{self, Replies, Reply};
 use crate::status::InboxStatus;
 
 /// How often old ids and replies are forgotten.
@@ -397,8 +397,8 @@ impl Writer {
             self.bytes = self.bytes.saturating_sub(held.bytes);
         }
         if let Some((user, id)) = &acked.key {
-            let reply = acked.reply.clone().ok_or(NoReply::NotGiven);
-            self.reply_bytes += reply.as_ref().map_or(0, |reply| reply.len() as u64);
+            let reply = acked.reply.clone();
+            self.reply_bytes += replies::length(&reply) as u64;
             if self.reply_bytes > self.options.replies_bytes_max {
                 self.prune_at = Instant::now();
             }
@@ -413,7 +413,7 @@ impl Writer {
             return None;
         }
         Some(match self.database.read(|file| statements::reply(file, key)) {
-            Ok(Some(body)) => body.ok_or(NoReply::NotGiven),
+            Ok(Some(reply)) => reply,
             Ok(None) => Err(NoReply::Forgotten),
             Err(error) => {
                 self.report(&error);

@@ -163,16 +163,20 @@ async fn a_reply_is_there_after_a_restart_and_an_open_request_is_waited_for() {
     let request = |number| Message { wants_reply: true, ..message(number, "{}") };
     {
         let inbox = file.open().await;
-        for number in 1..=3 {
+        for number in [1, 2, 4, 3] {
             inbox.put(request(number), NO_WAIT).await.unwrap();
         }
         inbox.recv().await.unwrap().reply(&serde_json::json!({"n": 1})).await.unwrap();
         inbox.recv().await.unwrap().ack().await.unwrap();
+        inbox.recv().await.unwrap().decline("status 3").await.unwrap();
     }
     let inbox = file.open().await;
     assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Duplicate));
     assert_eq!(inbox.reply_to("müller", id(1)).await.as_deref(), Ok(r#"{"n":1}"#));
     assert_eq!(inbox.reply_to("müller", id(2)).await, Err(NoReply::NotGiven));
+    assert_eq!(inbox.put(request(4), NO_WAIT).await, Ok(Put::Duplicate));
+    let declined = Err(NoReply::Declined("status 3".into()));
+    assert_eq!(inbox.reply_to("müller", id(4)).await, declined);
     let (reply, given) = tokio::join!(inbox.reply_to("müller", id(3)), async {
         inbox.recv().await.unwrap().reply(&serde_json::json!({"n": 3})).await
     });

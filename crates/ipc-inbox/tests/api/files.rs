@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use ipc_inbox::{
-    AckError, DeadReason, DurableOptions, InboxReader, Message, OpenError, Put, PutError, copy,
+    AckError, DeadReason, DurableOptions, InboxReader, Message, NoReply, OpenError, Put, PutError,
+    copy,
 };
 use ipc_sqlite::DatabaseError;
 
@@ -209,7 +210,8 @@ async fn a_file_from_before_there_were_peers_opens_with_its_messages() {
     }
     inbox.recv().await.unwrap().reject("bad").await.unwrap();
     inbox.finish().await;
-    make_older(&file, 2, "ALTER TABLE messages DROP COLUMN peer");
+    let undo = "ALTER TABLE replies DROP COLUMN reason; ALTER TABLE messages DROP COLUMN peer";
+    make_older(&file, 2, undo);
     let inbox = file.open().await;
     assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Ok(Put::Accepted));
     let [letter] = inbox.dead(9).await.unwrap().try_into().unwrap();
@@ -221,6 +223,25 @@ async fn a_file_from_before_there_were_peers_opens_with_its_messages() {
         assert_eq!(delivery.certificate(), message(number, "{}").certificate);
         delivery.ack().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_file_from_before_requests_could_be_declined_opens_with_its_replies() {
+    let file = File::new();
+    let request = |number| Message { wants_reply: true, ..message(number, "{}") };
+    let inbox = file.open().await;
+    for number in [1, 2, 3] {
+        inbox.put(request(number), NO_WAIT).await.unwrap();
+    }
+    inbox.recv().await.unwrap().reply(&serde_json::json!({"n": 1})).await.unwrap();
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    inbox.finish().await;
+    make_older(&file, 3, "ALTER TABLE replies DROP COLUMN reason");
+    let inbox = file.open().await;
+    assert_eq!(inbox.reply_to("müller", id(1)).await.as_deref(), Ok(r#"{"n":1}"#));
+    assert_eq!(inbox.reply_to("müller", id(2)).await, Err(NoReply::NotGiven));
+    inbox.recv().await.unwrap().decline("no").await.unwrap();
+    assert_eq!(inbox.reply_to("müller", id(3)).await, Err(NoReply::Declined("no".into())));
 }
 
 /// Makes a file as the first `migrations` migrations left it. `undo` takes back the others.
@@ -240,7 +261,8 @@ async fn a_file_from_before_there_were_reasons_opens_with_its_dead_letters() {
     }
     inbox.recv().await.unwrap().reject("bad").await.unwrap();
     inbox.finish().await;
-    let undo = "ALTER TABLE messages DROP COLUMN peer; ALTER TABLE messages DROP COLUMN reason";
+    let undo = "ALTER TABLE replies DROP COLUMN reason; ALTER TABLE messages DROP COLUMN peer;
+                ALTER TABLE messages DROP COLUMN reason";
     make_older(&file, 1, undo);
     let outdated = InboxReader::open(file.path()).await.unwrap_err();
     assert!(matches!(outdated, DatabaseError::Outdated { .. }), "{outdated}");

@@ -67,14 +67,15 @@ suite!(
 #[tokio::test]
 async fn a_backend_that_puts_nothing_back_says_so_and_the_sender_is_told() {
     let inbox = vec_deque(10).await;
-    for number in [1, 2] {
+    for number in [1, 2, 3] {
         inbox.put(Message { wants_reply: true, ..message(number, "{}") }, NO_WAIT).await.unwrap();
     }
     let unsupported = inbox.recv().await.unwrap().nack(Duration::ZERO).await;
     assert!(matches!(unsupported, Err(AckError::Unsupported)), "{unsupported:?}");
     let unsupported = inbox.recv().await.unwrap().reject("bad").await;
     assert!(matches!(unsupported, Err(AckError::Unsupported)), "{unsupported:?}");
-    for number in [1, 2] {
+    inbox.recv().await.unwrap().decline("its reason is lost").await.unwrap();
+    for number in [1, 2, 3] {
         assert_eq!(inbox.reply_to("müller", id(number)).await, Err(NoReply::NotGiven));
     }
     assert!(inbox.dead(9).await.unwrap().is_empty());
@@ -121,7 +122,12 @@ async fn says_what_it_did_and_what_it_holds(inbox: Both) {
     assert_eq!((did.accepted, did.duplicates, did.put_seconds.count()), (5, 5, 10));
     assert_eq!((did.delivered, did.redelivered, did.in_hand()), (5, 1, 0));
     assert_eq!((did.acknowledged, did.replied, did.given_back), (1, 1, 2));
-    assert_eq!((did.rejected, did.dropped), (1, 1));
+    assert_eq!((did.rejected, did.declined, did.dropped), (1, 0, 1));
+    let request = Message { wants_reply: true, ..message(6, "{}") };
+    inbox.put(request, NO_WAIT).await.unwrap();
+    inbox.recv().await.unwrap().decline("no").await.unwrap();
+    let did_more = inbox.statistics();
+    assert_eq!((did_more.declined, did_more.acknowledged, did_more.in_hand()), (1, 1, 0));
     assert_eq!(did.delivery_seconds.count(), 5);
     assert!(did.delivery_seconds.sum > 5.0 * 80.0, "{}", did.delivery_seconds.sum);
 }

@@ -110,6 +110,7 @@ macro_rules! whole_suite {
             a_batch_waits_only_while_there_is_room_for_none,
             a_reply_reaches_all_who_wait_and_those_who_come_later,
             a_request_that_is_dropped_or_only_acknowledged_has_no_reply,
+            a_request_that_is_declined_has_no_reply_and_every_sender_hears_why,
             a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told,
             what_is_no_request_takes_no_reply,
             those_who_wait_to_be_taken_are_counted,
@@ -760,6 +761,41 @@ pub(crate) async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<
     assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
 }
 
+pub(crate) async fn a_request_that_is_declined_has_no_reply_and_every_sender_hears_why<
+    F: Future<Output = Both>,
+>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    let declined = |reason: &str| Err(NoReply::Declined(reason.into()));
+    inbox.put(request(1), NO_WAIT).await.unwrap();
+    let waiting = waiting_reply(&inbox, id(1)).await;
+    inbox.recv().await.unwrap().decline("status 3,\n\u{1b}[1mit \"said\" é").await.unwrap();
+    let expected = declined("status 3,  [1mit \"said\" é");
+    assert_eq!(waiting.await.unwrap(), expected);
+    assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Duplicate), "sent again");
+    assert_eq!(inbox.reply_to("u", id(1)).await, expected);
+
+    inbox.put(request(2), NO_WAIT).await.unwrap();
+    let delivery = inbox.recv().await.unwrap();
+    assert_eq!(delivery.id(), id(2), "a request that was declined does not come again");
+    delivery.decline("x".repeat(201)).await.unwrap();
+    assert_eq!(inbox.reply_to("u", id(2)).await, declined(&"x".repeat(200)));
+
+    inbox.put(request(3), NO_WAIT).await.unwrap();
+    inbox.recv().await.unwrap().decline(" \n").await.unwrap();
+    assert_eq!(inbox.reply_to("u", id(3)).await, Err(NoReply::NotGiven), "it says nothing");
+
+    inbox.put(request(5), NO_WAIT).await.unwrap();
+    let refused = inbox.recv().await.unwrap().reply(&serde_json::json!([1])).await.unwrap_err();
+    assert_eq!(inbox.reply_to("u", id(5)).await, declined(&refused.to_string()));
+
+    inbox.put(message(4, "{}"), NO_WAIT).await.unwrap();
+    let refused = inbox.recv().await.unwrap().decline("no").await;
+    assert!(matches!(refused, Err(ReplyError::NotARequest)), "{refused:?}");
+    assert!(inbox.dead(9).await.unwrap().is_empty());
+}
+
 pub(crate) async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<
     F: Future<Output = Both>,
 >(
@@ -769,13 +805,16 @@ pub(crate) async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_tol
     inbox.put(request(1), NO_WAIT).await.unwrap();
     let refused = inbox.recv().await.unwrap().reply(&serde_json::json!([1])).await;
     assert!(matches!(refused, Err(ReplyError::Body(_))));
-    assert_eq!(inbox.reply_to("u", id(1)).await, Err(NoReply::NotGiven));
+    // The reason is lost where the backend keeps none.
+    let told = inbox.reply_to("u", id(1)).await;
+    assert!(matches!(told, Err(NoReply::NotGiven | NoReply::Declined(_))), "{told:?}");
 
     inbox.put(request(2), NO_WAIT).await.unwrap();
     let long = serde_json::json!({"x": "a".repeat(16 * 1024 * 1024)});
     let refused = inbox.recv().await.unwrap().reply(&long).await;
     assert!(matches!(refused, Err(ReplyError::TooLarge { .. })));
-    assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
+    let told = inbox.reply_to("u", id(2)).await;
+    assert!(matches!(told, Err(NoReply::NotGiven | NoReply::Declined(_))), "{told:?}");
 }
 
 pub(crate) async fn what_is_no_request_takes_no_reply<F: Future<Output = Both>>(

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ipc_protocol::{
-    ChannelAnswer, ChannelReply, MessageId, ProblemCode, REPLY_ADDRESS, RefusedFrom, Settled,
-    write_channel_answer, write_frame_around,
+    ChannelAnswer, ChannelReason, ChannelReply, MessageId, ProblemCode, REASON_BYTES_MAX,
+    REPLY_ADDRESS, RefusedFrom, Settled, to_reason, write_channel_answer, write_frame_around,
 };
 
 /// The maximum length of a frame without its answers, in bytes.
@@ -19,6 +19,10 @@ const SETTLED_BYTES: usize = 72;
 
 /// The maximum length of a reply without its body, in bytes.
 const REPLY_BYTES: usize = 64;
+
+/// The maximum length of a reason in bytes: as text, in which a quotation mark takes two, and what
+/// is around it.
+const REASON_BYTES: usize = 2 * REASON_BYTES_MAX + 48;
 
 /// A reply on its way to the peer.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ struct Reply {
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     settled: Vec<Settled<'static>>,
+    /// In the order of their entries in `settled`, each of which is a range of its own.
+    reasons: VecDeque<ChannelReason<'static>>,
     refused: Option<RefusedFrom<'static>>,
     replies: VecDeque<Reply>,
     replies_bytes: usize,
@@ -41,11 +47,23 @@ impl Answers {
     /// Adds the code of a settled entry.
     pub(super) fn settle(&mut self, entry: u64, code: &'static str) {
         match self.settled.last_mut() {
-            Some(run) if run.code == code && run.last.checked_add(1) == Some(entry) => {
+            Some(run)
+                if run.code == code
+                    && run.last.checked_add(1) == Some(entry)
+                    && self.reasons.back().is_none_or(|reason| reason.entry != run.last) =>
+            {
                 run.last = entry
             }
             _ => self.settled.push(Settled { first: entry, last: entry, code }),
         }
+    }
+
+    /// Adds a request that the application declined, with its reason.
+    pub(super) fn decline(&mut self, entry: u64, reason: &str) {
+        let code = ProblemCode::NotAnswered.as_str();
+        self.settled.push(Settled { first: entry, last: entry, code });
+        let reason = to_reason(reason).into();
+        self.reasons.push_back(ChannelReason { entry, reason });
     }
 
     /// Adds a refusal of all entries from a number on.
@@ -81,7 +99,7 @@ impl Answers {
 
     /// The approximate length of all answers in bytes.
     pub(super) fn len(&self) -> usize {
-        self.settled.len() * SETTLED_BYTES + self.replies_bytes
+        self.settled.len() * SETTLED_BYTES + self.reasons.len() * REASON_BYTES + self.replies_bytes
     }
 
     /// The length of the next reply, if it goes out next and does not fit into a frame of
@@ -105,9 +123,9 @@ impl Answers {
     /// at least one. A reply that does not fit goes into a frame alone, which then is longer.
     pub(super) fn write_frame(&mut self, buffer: &mut Vec<u8>, id: MessageId, bytes_max: usize) {
         let room = bytes_max.saturating_sub(AROUND_BYTES);
-        let runs = self.settled.len().min((room / SETTLED_BYTES).max(1));
+        let (runs, reasons) = self.runs_and_reasons_within(room);
         let later = self.settled.split_off(runs);
-        let mut bytes = runs * SETTLED_BYTES;
+        let mut bytes = runs * SETTLED_BYTES + reasons.len() * REASON_BYTES;
         // A refusal goes out after all settled entries, so that those behind it are not settled
         // later.
         let refused = if later.is_empty() { self.refused.take() } else { None };
@@ -122,8 +140,8 @@ impl Answers {
         }
         let settled = std::mem::replace(&mut self.settled, later);
         if replies == 0 {
-            buffer.reserve(AROUND_BYTES + runs * SETTLED_BYTES);
-            let answer = ChannelAnswer { settled, refused, replies: Vec::new() };
+            buffer.reserve(AROUND_BYTES + bytes);
+            let answer = ChannelAnswer { settled, reasons, refused, replies: Vec::new() };
             write(buffer, id, &answer);
             if self.settled.is_empty() {
                 // Keeps the memory for the next answers.
@@ -141,7 +159,29 @@ impl Answers {
             is_duplicate: reply.is_duplicate,
             body: &reply.body,
         });
-        write(buffer, id, &ChannelAnswer { settled, refused, replies: replies.collect() });
+        write(buffer, id, &ChannelAnswer { settled, reasons, refused, replies: replies.collect() });
+    }
+
+    /// How many ranges of settled entries fit into `room` bytes with their reasons, at least one,
+    /// and these reasons. Where even one range does not fit with its reason, it goes without.
+    fn runs_and_reasons_within(&mut self, room: usize) -> (usize, Vec<ChannelReason<'static>>) {
+        if self.reasons.is_empty() {
+            return (self.settled.len().min((room / SETTLED_BYTES).max(1)), Vec::new());
+        }
+        let (mut runs, mut reasons, mut bytes) = (0, Vec::new(), 0);
+        for run in &self.settled {
+            let has_reason = self.reasons.front().is_some_and(|reason| reason.entry == run.first);
+            bytes += SETTLED_BYTES + if has_reason { REASON_BYTES } else { 0 };
+            if bytes > room && runs > 0 {
+                break;
+            }
+            runs += 1;
+            if has_reason {
+                let reason = self.reasons.pop_front();
+                reasons.extend(reason.filter(|_| bytes <= room));
+            }
+        }
+        (runs, reasons)
     }
 }
 
@@ -195,6 +235,45 @@ mod tests {
         );
         answers.settle(9, "accepted");
         assert_eq!(frames(&mut answers, 10_000), [r#"{"settled":[[9,9,"accepted"]]}"#]);
+    }
+
+    #[test]
+    fn a_declined_request_has_its_reason_in_its_own_frame() {
+        let mut answers = Answers::default();
+        answers.settle(0, "not_answered");
+        answers.decline(1, "no \"such\"\nfile");
+        answers.settle(2, "not_answered");
+        answers.settle(3, "not_answered");
+        answers.reply(4, false, "{}".into());
+        assert_eq!(
+            frames(&mut answers, 10_000),
+            [
+                r#"{"settled":[[0,0,"not_answered"],[1,1,"not_answered"],[2,3,"not_answered"]],"reasons":[{"entry":1,"reason":"no \"such\" file"}],"replies":[{"entry":4,"body":{}}]}"#
+            ]
+        );
+        for entry in 0..100 {
+            match entry % 3 {
+                0 => answers.settle(u64::MAX - 500 + entry, "accepted"),
+                _ => answers.decline(u64::MAX - 500 + entry, &"\"".repeat(300)),
+            }
+        }
+        let frames = frames(&mut answers, 2000);
+        let count = |frame: &String, text: &str| frame.matches(text).count();
+        assert_eq!(frames.iter().map(|frame| count(frame, "reason\":")).sum::<usize>(), 66);
+        for frame in &frames {
+            assert_eq!(count(frame, "\"not_answered\""), count(frame, "reason\":"), "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_reason_that_fits_into_no_frame_is_left_out() {
+        let mut answers = Answers::default();
+        answers.decline(7, &"x".repeat(200));
+        answers.decline(8, "no");
+        assert_eq!(
+            frames(&mut answers, AROUND_BYTES + SETTLED_BYTES),
+            [r#"{"settled":[[7,7,"not_answered"]]}"#, r#"{"settled":[[8,8,"not_answered"]]}"#]
+        );
     }
 
     #[test]

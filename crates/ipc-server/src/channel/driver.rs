@@ -646,6 +646,10 @@ where
         self.waiting.remove(&entry);
         match reply {
             Ok(Ok(body)) => self.answers.reply(entry, is_duplicate, body),
+            Ok(Err(NoReply::Declined(reason))) => {
+                self.count_refusal(ProblemCode::NotAnswered);
+                self.answers.decline(entry, &reason);
+            }
             Ok(Err(error)) => {
                 let refusal = no_reply(error, self.state.is_stopping());
                 self.refuse_entry(entry, refusal.code());

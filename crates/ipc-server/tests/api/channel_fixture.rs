@@ -37,6 +37,8 @@ pub(crate) struct WsFrame {
 pub(crate) struct Answer {
     /// The first number, the last number and the code.
     pub(crate) settled: Vec<(u64, u64, String)>,
+    /// The entry's number and the reason.
+    pub(crate) reasons: Vec<(u64, String)>,
     pub(crate) refused: Option<(u64, String)>,
     /// The entry's number, whether it is a duplicate, and the body.
     pub(crate) replies: Vec<(u64, bool, String)>,
@@ -192,6 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
                 .iter()
                 .map(|run| (run.first, run.last, run.code.to_owned()))
                 .collect(),
+            reasons: answer.reasons.iter().map(|one| (one.entry, one.reason.to_string())).collect(),
             refused: answer.refused.map(|refused| (refused.from, refused.code.to_owned())),
             replies: answer
                 .replies

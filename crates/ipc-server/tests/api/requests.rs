@@ -130,6 +130,30 @@ async fn a_request_that_is_dropped_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_declined_is_told_why_and_so_is_the_one_that_is_sent_again() {
+    for way in Way::BOTH {
+        let server = builder().start().await.unwrap();
+        let session = admin_session(&server).await;
+        let mut line = way.open(&server, &session).await;
+        let id = new_id();
+        let work = async {
+            server.inbox().recv().await.unwrap().decline("\"a\"\nb\u{1b}").await.unwrap();
+            server.inbox().recv().await.unwrap().decline("é".repeat(200)).await.unwrap();
+        };
+        let ask = async {
+            let declined = Outcome::Declined("\"a\" b".to_owned());
+            assert_eq!(line.request(id, BODY, LONG).await, declined);
+            assert_eq!(line.request(id, BODY, LONG).await, declined, "not delivered again");
+            let cut = Outcome::Declined("é".repeat(100));
+            assert_eq!(line.request(new_id(), BODY, LONG).await, cut);
+        };
+        tokio::join!(ask, work);
+        let refusals = server.observer().statistics().refusals;
+        assert!(refusals.contains(&(ProblemCode::NotAnswered, 3)), "{refusals:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
     use serde_json::value::RawValue;
     let server = builder().start().await.unwrap();
@@ -154,7 +178,9 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
                 ipc_base::chain(&error).to_string()
             };
             let (answer, error) = tokio::join!(line.request(new_id(), BODY, LONG), work);
-            assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnswered));
+            let reason = format!("the reply breaks the protocol's rules for JSON: {told}");
+            let Outcome::Declined(heard) = answer else { panic!("{answer:?}") };
+            assert!(heard.starts_with(&reason), "{heard}");
             assert!(
                 error.contains("breaks the protocol's rules for JSON") && error.contains(told),
                 "{error}"

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ipc_protocol::{MessageId, Problem, ProblemCode, Route};
+use ipc_protocol::{MessageId, Problem, ProblemCode, Route, reason_of_detail};
 use ipc_server::Server;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
     /// The reply, and whether the request was a duplicate.
     Reply(String, bool),
     Refused(ProblemCode),
+    /// No reply, for this reason.
+    Declined(String),
 }
 
 /// A connection that sends messages in one of the ways.
@@ -149,6 +151,10 @@ fn refused(answer: &Response) -> Outcome {
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
     let code = ProblemCode::from_code(&problem.code).unwrap();
     answer.is_refusal(code);
+    if let Some(reason) = reason_of_detail(&problem.detail) {
+        assert_eq!(code, ProblemCode::NotAnswered);
+        return Outcome::Declined(reason);
+    }
     Outcome::Refused(code)
 }
 
@@ -173,6 +179,11 @@ fn told<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Outcome {
     let answer = channel.opened(&frame.payload);
     let last = channel.next - 1;
+    if let [(entry, reason)] = answer.reasons.as_slice() {
+        let code = ProblemCode::NotAnswered.to_string();
+        assert_eq!((*entry, &answer.settled), (last, &vec![(last, last, code)]));
+        return Outcome::Declined(reason.clone());
+    }
     match (answer.settled.as_slice(), &answer.refused, answer.replies.as_slice()) {
         ([(first, end, code)], None, []) => {
             assert_eq!((*first, *end), (last, last));

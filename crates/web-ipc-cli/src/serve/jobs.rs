@@ -61,7 +61,8 @@ impl Job {
 
     /// Runs the command for one message, with the message on its stdin and the sender in its
     /// environment. Exit status 0 acknowledges the message, and the stdout of the command is the
-    /// reply to a request. Status 75 puts the message back, and 65 rejects it.
+    /// reply to a request. Status 75 puts the message back, and 65 rejects it. After any other end
+    /// the sender of a request hears why there is no reply.
     async fn run(&self, delivery: Delivery, stopped: watch::Receiver<bool>) {
         let id = delivery.id();
         let is_request = delivery.wants_reply();
@@ -87,6 +88,7 @@ impl Job {
             Err(error) if self.is_durable && !is_request && delivery.is_last_delivery() => {
                 return self.reject_after_last_try(delivery, &command, &error).await;
             }
+            Err(error) if is_request => return decline(delivery, &command, &error).await,
             Err(error) => return log::error!("{command} {error}; {next}"),
         };
         if !is_request {
@@ -98,17 +100,17 @@ impl Job {
             }
             return;
         }
-        let Some(reply) =
-            String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok())
-        else {
-            return log::error!("{command} did not write a JSON object to stdout; {next}");
+        let reply =
+            String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok());
+        let Some(reply) = reply.filter(|reply| reply.get().starts_with('{')) else {
+            return decline(delivery, &command, &"did not write a JSON object to stdout").await;
         };
         match delivery.reply(&reply).await {
             Ok(()) => (),
-            Err(ReplyError::Body(_)) => {
-                log::error!("{command} did not write a JSON object to stdout; {next}")
-            }
-            Err(error @ (ReplyError::Rules(_) | ReplyError::TooLarge { .. })) => {
+            // Their sender hears why.
+            Err(
+                error @ (ReplyError::Body(_) | ReplyError::Rules(_) | ReplyError::TooLarge { .. }),
+            ) => {
                 let error = chain(&error);
                 log::error!("{command} wrote an invalid reply: {error}; {next}");
             }
@@ -188,6 +190,15 @@ impl Job {
         } else {
             "the message is delivered again, and becomes a dead letter in the end".to_owned()
         }
+    }
+}
+
+/// Tells the sender of a request why there is no reply, without the words of the command.
+async fn decline(delivery: Delivery, command: &str, error: &impl fmt::Display) {
+    log::error!("{command} {error}; there is no reply");
+    let id = delivery.id();
+    if let Err(not_noted) = delivery.decline(format!("the command {error}")).await {
+        log::error!("the reason was not noted for request {id}: {}", chain(&not_noted));
     }
 }
 

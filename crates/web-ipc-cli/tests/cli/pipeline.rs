@@ -405,23 +405,45 @@ fn no_lines_are_nothing_to_send_and_empty_ones_are_passed_over() {
 #[test]
 fn a_command_that_gives_no_reply_is_told_at_both_ends() {
     let world = World::with_fresh_home();
-    for (command, told) in [
-        ("exit 3", "ended with exit status: 3; there is no reply"),
-        ("echo nothing", "did not write a JSON object to stdout; there is no reply"),
-        ("echo '[1]'", "did not write a JSON object to stdout; there is no reply"),
-        ("true", "did not write a JSON object to stdout; there is no reply"),
-        ("echo '{\"a\":1}{}'", "did not write a JSON object to stdout; there is no reply"),
+    const NO_JSON: &str = "the command did not write a JSON object to stdout";
+    const RULES: &str = "the reply breaks the protocol's rules for JSON";
+    for (command, told, reason) in [
+        (
+            "exit 3",
+            "ended with exit status: 3; there is no reply",
+            "the command ended with exit status: 3".to_owned(),
+        ),
+        (
+            "echo nothing",
+            "did not write a JSON object to stdout; there is no reply",
+            NO_JSON.to_owned(),
+        ),
+        (
+            "echo '[1]'",
+            "did not write a JSON object to stdout; there is no reply",
+            NO_JSON.to_owned(),
+        ),
+        ("true", "did not write a JSON object to stdout; there is no reply", NO_JSON.to_owned()),
+        (
+            "echo '{\"a\":1}{}'",
+            "did not write a JSON object to stdout; there is no reply",
+            NO_JSON.to_owned(),
+        ),
         (
             r#"echo '{"a":123456789012345678901234567890}'"#,
             "rules for JSON: an integer that does not fit 64 bits",
+            format!("{RULES}: an integer that does not fit 64 bits"),
         ),
         (
             r#"echo '{"a":1,"a":2}'"#,
             "rules for JSON: a member name that occurs twice in its object",
+            format!("{RULES}: a member name that occurs twice in its object"),
         ),
         (
             "yes '{}'",
             "was ended: it wrote more than the 16776192 bytes that a reply may have; there is no reply",
+            "the command was ended: it wrote more than the 16776192 bytes that a reply may have"
+                .to_owned(),
         ),
     ] {
         let mut server = Server::start(&world, &["--exec", command]);
@@ -433,9 +455,12 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
         );
         let error = text(&refused.stderr);
         assert!(
-            error.contains("the server accepted the request, but the application gave no reply"),
+            error.contains(&format!(
+                "the server accepted the request, but the application gave no reply: {reason}"
+            )),
             "{error}"
         );
+        assert!(!error.contains(command), "the client does not learn the command: {error}");
         let log = server.stop();
         assert!(log.contains(told), "{command}: {log}");
         assert!(log.contains(&format!("the command `{command}` for request ")), "{command}: {log}");
