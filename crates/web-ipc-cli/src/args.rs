@@ -488,11 +488,14 @@ fn test(command: &Command, said: &Said<'_>) -> Result<Option<Test>, UsageError> 
 fn serve(command: &Command, said: &Said<'_>) -> Result<Serve, UsageError> {
     let options = said.options;
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
-    let allows_remote = options.contains_id("allowRemoteMetrics");
-    if allows_remote && !options.contains_id("metrics") {
+    let allows_remote = options.get_flag("allowRemoteMetrics");
+    let host_names: Vec<String> =
+        options.get_many("metricsNames").map(|names| names.cloned().collect()).unwrap_or_default();
+    if !options.contains_id("metrics") && (allows_remote || !host_names.is_empty()) {
         let serve = command.find_subcommand("serve").expect("it is defined here");
-        let what = "'--allowRemoteMetrics' needs '--metrics'";
-        return Err(UsageError::new(what, None, &usage_of(serve)));
+        let name = if allows_remote { "allowRemoteMetrics" } else { "metricsNames" };
+        let what = format!("'--{name}' needs '--metrics'");
+        return Err(UsageError::new(&what, None, &usage_of(serve)));
     }
     let tries = options.get_one("tries").copied();
     // clap fills in the defaults.
@@ -517,10 +520,7 @@ fn serve(command: &Command, said: &Said<'_>) -> Result<Serve, UsageError> {
         metrics: text(options, "metrics").map(|address| Metrics {
             address,
             allows_remote,
-            host_names: options
-                .get_many::<String>("allowRemoteMetrics")
-                .map(|names| names.cloned().collect())
-                .unwrap_or_default(),
+            host_names,
         }),
         python_compat: serves_python(command, options)?,
         count: options.get_one("count").copied(),

@@ -6,10 +6,10 @@
 
 use std::path::Path;
 
+use super::Outcome;
 use super::expect::Running;
 use super::python_client::python;
 use super::python_environment::{lacks_python, make};
-use super::Outcome;
 use crate::driver::{Built, Finished, Sandbox};
 
 /// How many messages go to the server.

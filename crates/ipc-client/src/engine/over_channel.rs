@@ -253,8 +253,9 @@ impl Engine {
             };
             match answer.reasons.is_empty() {
                 true => answer.settled.iter().try_for_each(|settled| take(settled, None))?,
-                false => with_reasons(answer)
-                    .try_for_each(|(settled, reason)| take(&settled, reason))?,
+                false => {
+                    with_reasons(answer).try_for_each(|(settled, reason)| take(&settled, reason))?
+                }
             }
             for reply in &answer.replies {
                 let tell = |chunk: &Chunk, _| {

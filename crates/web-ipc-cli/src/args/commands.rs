@@ -333,10 +333,16 @@ fn serve_command() -> Command {
         .arg(
             Arg::new("allowRemoteMetrics")
                 .long("allowRemoteMetrics")
-                .value_name("NAME")
-                .num_args(0..)
+                .action(ArgAction::SetTrue)
+                .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users"),
+        )
+        .arg(
+            Arg::new("metricsNames")
+                .long("metricsNames")
+                .value_name("NAMES")
+                .num_args(1..)
                 .value_delimiter(',')
-                .help("Let --metrics listen where other hosts reach it; it has neither TLS nor a login, and shows the names of peers and users. It is asked for by IP addresses, or by these host names"),
+                .help("Host names by which --metrics is asked for; by others than these, localhost and IP addresses it is not answered"),
         )
         .arg(
             Arg::new("compat")

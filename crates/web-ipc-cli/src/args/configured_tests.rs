@@ -136,7 +136,8 @@ fn every_kind_of_value_arrives_in_either_spelling() {
          [dead]\ninbox = \"durable\"\n",
     );
     let serve = world.serve("web-ipc --serve");
-    let metrics = Metrics { address: "127.0.0.1:9464".into(), allows_remote: true };
+    let metrics =
+        Metrics { address: "127.0.0.1:9464".into(), allows_remote: true, host_names: Vec::new() };
     assert_eq!(serve.metrics, Some(metrics));
     assert_eq!((serve.log_level, serve.tries), (Some(LogLevel::Error), Some(3)));
     assert_eq!((serve.inbox, serve.exec.as_deref()), (InboxKind::Durable, Some("false")));

@@ -605,13 +605,15 @@ fn a_server_shows_its_figures_only_when_told_to() {
     for names in ["a.example b.example", "a.example,b.example"] {
         assert_eq!(
             metrics(&format!(
-                "web-ipc --serve --metrics 0.0.0.0:1 --allowRemoteMetrics {names} --inbox durable"
+                "web-ipc --serve --metrics 0.0.0.0:1 --allowRemoteMetrics --metricsNames {names} --inbox durable"
             )),
             Some(("0.0.0.0:1".to_owned(), true, "a.example b.example".to_owned()))
         );
     }
     let told = refusal("web-ipc --serve --allowRemoteMetrics");
     assert!(told.contains("'--allowRemoteMetrics' needs '--metrics'"), "{told}");
+    let told = refusal("web-ipc --serve --metricsNames a.example");
+    assert!(told.contains("'--metricsNames' needs '--metrics'"), "{told}");
 }
 
 #[cfg(feature = "python-compat")]
