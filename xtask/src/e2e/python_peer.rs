@@ -59,8 +59,8 @@ fn statuses(finished: &Finished) -> Value {
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A hundred messages of the tool's client arrive, each once and in order, from its own user or from
-/// another.
+/// A hundred messages of the tool's client arrive, each once and in order. A process of another
+/// user with the same pair is let in as the first one's.
 pub(super) fn sends(built: &Built) -> Outcome {
     if let Some(why) = lacks_python() {
         return Outcome::Skipped(why);

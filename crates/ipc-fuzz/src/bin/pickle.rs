@@ -1,5 +1,5 @@
-//! Reads any bytes as a pickle of the Python tool. What is accepted is a message by the rules of the
-//! protocol, within the limits, and means the same when it is pickled and read again.
+//! Reads any bytes as a pickle of the Python tool. What is accepted is a message by the rules of
+//! the protocol, within the limits, and means the same when it is pickled and read again.
 
 #![cfg_attr(fuzzing, no_main)]
 
