@@ -72,6 +72,7 @@ impl Config {
     }
 
     /// Refuses what only a server of this protocol has.
+    #[cfg_attr(not(feature = "python-compat"), allow(unused_variables))]
     pub(crate) fn refuse_beyond_messages(&self, what: &'static str) -> Result<(), SendError> {
         match self.server {
             ServerKind::WebIpc => Ok(()),

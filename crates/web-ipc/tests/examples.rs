@@ -93,6 +93,26 @@ fn ten_clients_send_to_one_server() {
 }
 
 #[test]
+fn readings_are_collected_many_at_a_time() {
+    let directory = home();
+    let said = output("metrics_collector", &[], directory.path());
+    let mut lines: Vec<_> = said.lines().collect();
+    // The last answer to the sensor may come after the last reading.
+    lines.sort_unstable();
+    let collected = "10000 readings, 19.5 °C on average";
+    assert_eq!(lines, ["10000 readings sent, 0 refused", collected]);
+}
+
+#[test]
+fn two_services_in_one_process_have_inboxes_of_their_own() {
+    let directory = home();
+    let said = output("two_services", &[], directory.path());
+    let expected =
+        "clock: {\"time\":\"noon\"}\nlog: {\"level\":\"info\",\"text\":\"it is noon\"}\n";
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn each_job_goes_to_one_worker() {
     let directory = home();
     let said = output("worker_pool", &[], directory.path());

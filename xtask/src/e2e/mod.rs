@@ -13,6 +13,7 @@ mod crash_runs;
 mod engine_pages;
 mod engines;
 mod enrolled;
+mod examples;
 mod expect;
 mod flood;
 mod init;
@@ -113,6 +114,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "the client in shell finds all it needs in the home of an enrolled client",
         shell_client::enrolled,
     ),
+    ("the example of a deploy hook deploys, and refuses what it cannot", examples::deploy_hook),
+    ("the example of a cron job keeps its reports, and delivers each once", examples::cron_job),
+    ("ten enrolled clients send to one server at the same time", examples::fan_in),
     (
         "certificates, keys and users change under load, and no message is lost or repeated",
         trust::changes_under_load,
