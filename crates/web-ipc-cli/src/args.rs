@@ -32,8 +32,8 @@ pub(crate) use configuration::Surroundings;
 use inbox_address::inbox_at;
 pub(crate) use invocation::{
     AccountChange, Action, Certs, Dead, DeadAction, Doctor, Enrol, EnrolCreate, Given, GivenIds,
-    InboxKind, Input, Invocation, Keys, Letters, LogLevel, Metrics, RequestArgs, SendArgs, Serve,
-    Settings, Target, Test, ToSend, Users,
+    InboxKind, Input, Invocation, Keys, Letters, LogFormat, LogLevel, Metrics, RequestArgs,
+    SendArgs, Serve, Settings, Target, Test, ToSend, Users,
 };
 pub(crate) use source::{ConfigView, Row, Shown, Source};
 pub(crate) use usage_error::UsageError;
@@ -91,6 +91,7 @@ pub(crate) fn parse(
                 home: None,
                 quiet: false,
                 users_db: None,
+                log_format: LogFormat::Text,
                 settings: Settings::default(),
                 action: Action::Help(error.render().to_string()),
             });
@@ -105,9 +106,14 @@ pub(crate) fn parse(
     let configuration = Configuration::load(&whole, explicit_home.as_deref(), surroundings);
     if name == "config" {
         let action = config(&command, options, &whole, &configuration)?;
-        let settings = Settings::default();
-        let quiet = options.get_flag("quiet");
-        return Ok(Invocation { home: explicit_home, quiet, users_db: None, settings, action });
+        return Ok(Invocation {
+            home: explicit_home,
+            quiet: options.get_flag("quiet"),
+            users_db: None,
+            log_format: LogFormat::Text,
+            settings: Settings::default(),
+            action,
+        });
     }
     let applied = applied::choose(&whole, name, options, &configuration)
         .map_err(|faults| UsageError::configuration(&faults))?;
@@ -124,7 +130,10 @@ pub(crate) fn parse(
         Some(action) => {
             // Commands that have nothing to do with users do not know the option.
             let users_db = options.try_get_one::<String>("usersDb").ok().flatten().cloned();
+            // Nor do those without a log know its form.
+            let log_format = options.try_get_one::<LogFormat>("logFormat").ok().flatten().copied();
             Ok(Invocation {
+                log_format: log_format.unwrap_or_default(),
                 home: explicit_home.or(configuration.home),
                 quiet: options.get_flag("quiet"),
                 users_db: users_db.map(Zeroizing::new),
@@ -240,7 +249,8 @@ fn config(
 fn settings(command: &Command, name: &str, options: &ArgMatches) -> Settings {
     let own = command.find_subcommand(name).expect("clap picked it from among them");
     let value = |option: &clap::Arg| {
-        let id = option.get_id().as_str();
+        // The home is compared by its path.
+        let id = Some(option.get_id().as_str()).filter(|id| *id != "home")?;
         let raw = options.try_get_raw(id).ok().flatten()?;
         Some((id.to_owned(), raw.map(OsString::from).collect()))
     };

@@ -1,22 +1,27 @@
-//! The log: one line each on stderr, `[2025-03-19 19:38:50,608Z][INFO][module,line]: text`, in UTC.
+//! The log: one line each on stderr, `[2025-03-19 19:38:50,608Z][INFO][module,line]: text`, in UTC,
+//! or a JSON object.
 //!
-//! `main` starts the log and flushes it at the end. This file decides which lines are shown.
-//! Logging never waits for the reader of stderr.
+//! `main` starts the log and flushes it at the end, and a server that reloads its configuration
+//! changes it. This file decides which lines are shown. Logging never waits for the reader of
+//! stderr.
 
 mod queue;
 
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use env_logger::{Builder, Target};
+use env_logger::{Builder, Logger, Target};
 use ipc_home::Timestamp;
-use log::{Level, LevelFilter, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::stdio::stderr;
+use serde::Serialize;
 
-use crate::args::LogLevel;
+use crate::args::{LogFormat, LogLevel};
 use crate::error;
-use crate::escape::printable;
+use crate::escape::{json_line, printable};
 use crate::plural::counted;
 use crate::stdio::{Lines, write_all};
 use queue::Queue;
@@ -51,9 +56,61 @@ pub(crate) enum LastLine {
     Plain,
 }
 
-/// Starts the log at `level`, else as `$RUST_LOG` says, else at level info. The line that ends a
-/// command is always shown.
-pub(crate) fn start(level: Option<LogLevel>, last: LastLine) {
+/// Which lines are shown, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Without one, `$RUST_LOG` decides, and without that it is info. The line that ends a command
+    /// is always shown.
+    pub(crate) level: Option<LogLevel>,
+    pub(crate) format: LogFormat,
+    pub(crate) last: LastLine,
+}
+
+/// The logger of this moment.
+static LOGGER: RwLock<Option<Logger>> = RwLock::new(None);
+
+/// Whether lines are JSON, for those that do not come from a record.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Passes records on to [`LOGGER`], which can be replaced.
+struct Current;
+
+fn logger() -> RwLockReadGuard<'static, Option<Logger>> {
+    LOGGER.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Log for Current {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        logger().as_ref().is_some_and(|logger| logger.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if let Some(logger) = logger().as_ref() {
+            logger.log(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Starts the log.
+pub(crate) fn start(shape: Shape) {
+    start_writing();
+    change(shape);
+    // It is set once, by `main`.
+    let _already = log::set_logger(&Current);
+}
+
+/// Shows other lines from now on, or in another form.
+pub(crate) fn change(shape: Shape) {
+    let logger = logger_of(shape);
+    log::set_max_level(logger.filter());
+    *LOGGER.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
+    IS_JSON.store(shape.format == LogFormat::Json, Ordering::Relaxed);
+}
+
+fn logger_of(shape: Shape) -> Logger {
+    let Shape { level, format, last } = shape;
     let mut builder = Builder::new();
     match (level, std::env::var("RUST_LOG")) {
         (None, Ok(filters)) if !filters.is_empty() => {
@@ -76,11 +133,10 @@ pub(crate) fn start(level: Option<LogLevel>, last: LastLine) {
     }
     // A command must never fail in silence, whatever the filters.
     builder.filter_module(error::TARGET, LevelFilter::Error);
-    start_writing();
     builder
         .target(Target::Pipe(Box::new(Queued)))
-        .format(move |out, record| writeln!(out, "{}", shown(record, last, since_1970())))
-        .init();
+        .format(move |out, record| writeln!(out, "{}", shown(record, format, last, since_1970())))
+        .build()
 }
 
 /// Starts the thread that writes. If that fails, each line is written by the thread that logs it.
@@ -122,6 +178,19 @@ pub(crate) fn put(text: &[u8]) {
     }
 }
 
+/// Puts the last words of a process that found a bug into the log.
+pub(crate) fn put_bug(words: &str) {
+    let line = match IS_JSON.load(Ordering::Relaxed) {
+        true => {
+            let mut record = Record::builder();
+            record.level(Level::Error).target("main");
+            json(&record.args(format_args!("{words}")).build(), since_1970())
+        }
+        false => words.to_owned(),
+    };
+    put(format!("{line}\n").as_bytes());
+}
+
 /// Waits, for a short time, until the lines so far are written. A result is printed after them.
 pub(crate) fn flush_before_a_result() {
     QUEUE.flush(RESULT_WAIT);
@@ -136,9 +205,10 @@ pub(crate) fn flush_at_the_end() {
 fn missing_line(missing: u64, since_1970: Duration) -> String {
     let lines = counted(missing, "line");
     let text = format_args!("{lines} of the log are missing here: nobody read them in time");
-    let record =
-        Record::builder().level(Level::Warn).target("log").line(Some(line!())).args(text).build();
-    line(&record, since_1970) + "\n"
+    let mut record = Record::builder();
+    record.level(Level::Warn).target("log").line(Some(line!()));
+    let line = if IS_JSON.load(Ordering::Relaxed) { json } else { line };
+    line(&record.args(text).build(), since_1970) + "\n"
 }
 
 fn filters(level: LogLevel) -> (LevelFilter, LevelFilter) {
@@ -156,31 +226,67 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn shown(record: &Record<'_>, last: LastLine, since_1970: Duration) -> String {
-    if last == LastLine::Plain && record.target() == error::TARGET {
-        return format!("error: {}", printable(&record.args().to_string()));
+fn shown(record: &Record<'_>, format: LogFormat, last: LastLine, since_1970: Duration) -> String {
+    match format {
+        LogFormat::Json => json(record, since_1970),
+        LogFormat::Text if last == LastLine::Plain && record.target() == error::TARGET => {
+            format!("error: {}", printable(&record.args().to_string()))
+        }
+        LogFormat::Text => line(record, since_1970),
     }
-    line(record, since_1970)
 }
 
-fn line(record: &Record<'_>, since_1970: Duration) -> String {
-    let level = match record.level() {
+fn level(level: Level) -> &'static str {
+    match level {
         Level::Error => "ERROR",
         Level::Warn => "WARNING",
         Level::Info => "INFO",
         Level::Debug => "DEBUG",
         Level::Trace => "TRACE",
-    };
-    let path = record.module_path().unwrap_or(record.target());
+    }
+}
+
+/// The module that logged the record, with its crate.
+fn path<'a>(record: &'a Record<'_>) -> &'a str {
+    record.module_path().unwrap_or(record.target())
+}
+
+fn line(record: &Record<'_>, since_1970: Duration) -> String {
+    let path = path(record);
     let module = path.rsplit("::").next().unwrap_or(path);
     format!(
-        "[{}][{level}][{module},{}]: {}",
+        "[{}][{}][{module},{}]: {}",
         time(since_1970),
+        level(record.level()),
         record.line().unwrap_or(0),
         // Escaped, so that one record is one line: text from a peer must not look like a line of
         // this log.
         printable(&record.args().to_string()),
     )
+}
+
+/// A record as JSON, in the order in which people read it.
+#[derive(Serialize)]
+struct Object<'a> {
+    /// RFC 3339, UTC, with milliseconds.
+    time: String,
+    level: &'a str,
+    module: &'a str,
+    line: u32,
+    message: String,
+}
+
+fn json(record: &Record<'_>, since_1970: Duration) -> String {
+    let object = Object {
+        time: format!("{:.3}", Timestamp::since_unix_epoch(since_1970)),
+        level: level(record.level()),
+        module: path(record),
+        line: record.line().unwrap_or(0),
+        message: record.args().to_string(),
+    };
+    let json = serde_json::to_string(&object).expect("texts and a number always serialise");
+    // What a terminal obeys, or does not show, is escaped here too. It is the same JSON.
+    json_line(&json).into_owned()
 }
 
 /// `2025-03-19 19:38:50,608Z`, the form of the Python tool with the zone. After the year 9999 it is
@@ -229,7 +335,8 @@ mod tests {
         let shown = |target: &str, last| {
             let mut record = Record::builder();
             record.level(Level::Error).target(target).module_path(Some(target)).line(Some(12));
-            super::shown(&record.args(format_args!("no\nway")).build(), last, Duration::ZERO)
+            let record = record.args(format_args!("no\nway")).build();
+            super::shown(&record, LogFormat::Text, last, Duration::ZERO)
         };
         assert_eq!(shown(error::TARGET, LastLine::Plain), "error: no\\nway");
         let logged = "[1970-01-01 00:00:00,000Z][ERROR][";
@@ -249,6 +356,29 @@ mod tests {
     fn a_record_is_one_line_whatever_is_in_it() {
         let shown = told(Level::Error, Some("a"), "one\n[fake]\r\u{1b}[31m é");
         assert!(shown.ends_with("]: one\\n[fake]\\r\\u{1b}[31m é"), "{shown}");
+    }
+
+    #[test]
+    fn a_record_as_json_is_one_object_on_one_line_whatever_is_in_it() {
+        let text = "one\n[fake]\r\u{1b}[31m \"é\" \\ \u{0} \u{9b}\u{202e}\u{2028}\u{1f600}";
+        let now = Duration::from_nanos(1_742_413_130_608_999_999);
+        let shown_as_json = |target: &str, module: Option<&str>, number, last, text: &str| {
+            let mut record = Record::builder();
+            record.level(Level::Warn).target(target).module_path(module).line(number);
+            super::shown(&record.args(format_args!("{text}")).build(), LogFormat::Json, last, now)
+        };
+        for last in [LastLine::Plain, LastLine::InTheLog] {
+            let line = shown_as_json("t", Some("ipc_server::server"), Some(12), last, text);
+            assert!(!line.contains(char::is_control) && !line.contains('\u{202e}'), "{line}");
+            let begin = r#"{"time":"2025-03-19T19:38:50.608Z","level":"WARNING","module":"ipc_server::server","line":12,"message":"one\n"#;
+            assert!(line.starts_with(begin), "{line}");
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(value["message"], text);
+        }
+        assert_eq!(
+            shown_as_json(error::TARGET, None, None, LastLine::Plain, "no"),
+            r#"{"time":"2025-03-19T19:38:50.608Z","level":"WARNING","module":"web_ipc::error","line":0,"message":"no"}"#
+        );
     }
 
     #[test]

@@ -44,7 +44,7 @@ mod users;
 use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Action, Invocation, LogLevel, Surroundings};
+use args::{Action, Invocation, LogLevel, Settings, Surroundings};
 use error::{Failure, Verdict};
 use status::{Status, Statuses};
 
@@ -65,7 +65,7 @@ fn command() -> ExitCode {
             return ExitCode::from(status::WRONG_USAGE);
         }
     };
-    let Invocation { home, quiet, users_db, settings: _, action } = invocation;
+    let Invocation { home, quiet, users_db, log_format, settings, action } = invocation;
     let level = match &action {
         Action::Test(test) => test.log_level,
         Action::Serve(serve) => serve.log_level,
@@ -77,14 +77,15 @@ fn command() -> ExitCode {
         Action::Test(_) | Action::Serve(_) => log::LastLine::InTheLog,
         _ => log::LastLine::Plain,
     };
-    log::start(level.or(quiet.then_some(LogLevel::Warning)), last_line);
+    let level = level.or(quiet.then_some(LogLevel::Warning));
+    log::start(log::Shape { level, format: log_format, last: last_line });
     if quiet {
         out::be_quiet();
     }
     let statuses = Statuses::of(&action);
     status::note(statuses);
     let users_db = users_db.as_ref().map(|url| url.as_str());
-    match run(home.as_deref(), users_db, action) {
+    match run(home.as_deref(), users_db, settings, action) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Refused) => ExitCode::from(statuses.number(Status::Failed)),
         Ok(Verdict::Partly(status)) => ExitCode::from(statuses.number(status)),
@@ -98,7 +99,12 @@ fn command() -> ExitCode {
     }
 }
 
-fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Verdict, Failure> {
+fn run(
+    home: Option<&Path>,
+    users_db: Option<&str>,
+    settings: Settings,
+    action: Action,
+) -> Result<Verdict, Failure> {
     stdio::check()?;
     match action {
         Action::Help(help) => out::print(&help).map(|()| Verdict::Done),
@@ -112,7 +118,7 @@ fn run(home: Option<&Path>, users_db: Option<&str>, action: Action) -> Result<Ve
         Action::DropOldAuthority { force } => certs::drop_old(home, force),
         Action::Users(users) => users::run(home, users_db, users),
         Action::Test(test) => selftest::run(home, users_db, test),
-        Action::Serve(serve) => serve::run(home, users_db, &serve),
+        Action::Serve(serve) => serve::run(home, users_db, &serve, settings),
         Action::Send(sending) => send::run(home, &sending),
         Action::Request(asking) => send::request(home, &asking),
         Action::Enrol(enrol) => enrol::run(home, users_db, &enrol),
@@ -138,11 +144,11 @@ fn report_panics() {
         }
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
         let line = format!(
-            "internal error{}: {}; please report this line\n",
+            "internal error{}: {}; please report this line",
             place.unwrap_or_default(),
             panic.payload_as_str().unwrap_or("no reason given").escape_debug()
         );
-        log::put(line.as_bytes());
+        log::put_bug(&line);
         log::flush_at_the_end();
         std::process::exit(status::of_a_bug().into());
     }));

@@ -13,6 +13,7 @@ mod limits;
 mod lines;
 mod manager;
 mod monitoring;
+mod reload;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use ipc_home::{Home, PeerName, locate};
 use ipc_server::{Inbox, InboxChoice, Server, ServerBuilder};
 use ipc_setup::{HomeIssuer, SetupError, user_store};
 
-use crate::args::{InboxKind, Serve};
+use crate::args::{InboxKind, Serve, Settings};
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::renewal;
@@ -30,6 +31,7 @@ use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Drain, Serving};
 use limits::Limits;
 use manager::ServiceManager;
+use reload::Running;
 
 /// The visibility timeout of a message whose line is being printed. It is a year, since the reader
 /// may be slow. After the end of this process, the inbox delivers such messages again at once.
@@ -68,6 +70,7 @@ pub(crate) fn run(
     explicit_home: Option<&Path>,
     users_db: Option<&str>,
     serve: &Serve,
+    settings: Settings,
 ) -> Result<Verdict, Failure> {
     // Before any other thread of the server is there: it changes the environment.
     let listener = activation::listener(serve.is_address_given)?;
@@ -122,6 +125,8 @@ pub(crate) fn run(
             is_durable: serve.inbox != InboxKind::Memory,
             drain: Drain::new(Duration::from_secs(u64::from(serve.drain_secs))),
             stop_within,
+            command: serve.exec.clone().map(|exec| (exec, serve.jobs)),
+            running: Running::new(settings, explicit_home),
         };
         let wait = serve.timeout_secs.map(|secs| Duration::from_secs(u64::from(secs)));
         let limits = Limits::new(serve.count.map(u64::from), wait);

@@ -20,6 +20,14 @@ pub(crate) enum EndSignal {
     Hangup,
 }
 
+/// What a signal asks of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    End(EndSignal),
+    /// To read its configuration again: SIGHUP, where there is no terminal that could be closed.
+    Reload,
+}
+
 impl EndSignal {
     /// The exit status that shells report for a process that a signal ended: 128 plus its number.
     pub(crate) fn status(self) -> u8 {
@@ -37,6 +45,8 @@ pub(crate) struct EndSignals {
     terminate: Signal,
     /// `None` if the process was started with SIGHUP ignored, as by `nohup`. It stays ignored.
     hangup: Option<Signal>,
+    /// Whether the process was started from a terminal, in whichever way its streams go.
+    has_terminal: bool,
 }
 
 impl EndSignals {
@@ -44,7 +54,23 @@ impl EndSignals {
     pub(crate) fn watch() -> io::Result<Self> {
         let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
         let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())?, hangup })
+        // Asked for now: of a terminal that was closed there is nothing left to see.
+        let has_terminal = std::fs::File::open("/dev/tty").is_ok();
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { interrupt, terminate, hangup, has_terminal })
+    }
+
+    /// Waits for the next signal to a server.
+    pub(crate) async fn next_told(&mut self) -> Told {
+        match self.next().await {
+            EndSignal::Hangup if !self.has_terminal => Told::Reload,
+            signal => Told::End(signal),
+        }
+    }
+
+    /// Waits for the next signal that ends a server.
+    pub(crate) async fn next_end(&mut self) {
+        while self.next_told().await == Told::Reload {}
     }
 
     /// Waits for the next signal.

@@ -54,6 +54,7 @@ enum Kind {
 /// The beginnings of commands that are run here.
 const RUN: &[&str] = &[
     "web-ipc",
+    "WEB_IPC_SERVE_LOG_LEVEL=error web-ipc",
     IN_A_CHECKOUT,
     "ls",
     "cat",

@@ -12,7 +12,7 @@ use ipc_protocol::MessageId;
 use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType};
 
-use super::invocation::LogLevel;
+use super::invocation::{LogFormat, LogLevel};
 use super::values::{
     letter, listener, number_between, place, positive, shell_command, whole_number,
 };
@@ -44,7 +44,7 @@ pub(super) fn command() -> Command {
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
                 .global(true)
-                .help("The home: the directory with keys, certificates and users [default: $WEB_IPC_HOME, else web-ipc in the user's data directory]"),
+                .help("The home: the directory with keys, certificates and users [default: $WEB_IPC_HOME, else what /etc/web-ipc/config.toml names, else web-ipc in the user's data directory]"),
         )
         .arg(
             Arg::new("quiet")
@@ -738,6 +738,8 @@ fn with_common_options(
         "warning" => level.alias("warn"),
         _ => level,
     });
+    let log_format = PossibleValuesParser::new(["text", "json"])
+        .map(|name| if name == "json" { LogFormat::Json } else { LogFormat::Text });
     let log_level = PossibleValuesParser::new(levels).map(|name| match name.as_str() {
         "debug" => LogLevel::Debug,
         "info" => LogLevel::Info,
@@ -763,5 +765,13 @@ fn with_common_options(
                 "How much to log on stderr; critical logs only what ends the command [default: $RUST_LOG, else info]",
             )
             .value_parser(ValueParser::new(log_level)),
+        )
+        .arg(
+            Arg::new("logFormat")
+                .long("logFormat")
+                .value_name("FORMAT")
+                .value_parser(ValueParser::new(log_format))
+                .default_value("text")
+                .help("The form of the log: text, or json with one object a line"),
         )
 }

@@ -49,6 +49,14 @@ impl Surroundings {
         Surroundings { variables: std::env::vars_os().collect() }
     }
 
+    /// Those in which nothing is configured.
+    #[cfg(test)]
+    pub(crate) fn without_files() -> Self {
+        let variables = [(FILE_VARIABLE, NO_FILE), (HOME_VARIABLE, "/nowhere")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        Surroundings { variables: variables.into() }
+    }
+
     /// A variable. An empty one counts as not set.
     fn variable(&self, name: &str) -> Option<&OsString> {
         let found = self.variables.iter().find(|(one, _)| one == name);

@@ -27,6 +27,8 @@ pub(crate) struct Invocation {
     pub(crate) quiet: bool,
     /// `--usersDb`, which may have a password in it.
     pub(crate) users_db: Option<Zeroizing<String>>,
+    /// The form of the log.
+    pub(crate) log_format: LogFormat,
     /// What counts for each option of the command.
     pub(crate) settings: Settings,
     pub(crate) action: Action,
@@ -45,6 +47,19 @@ impl Settings {
         changed.sort();
         changed.dedup();
         changed
+    }
+
+    /// Whether there is a value for this option.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Takes the value of one option from `other`.
+    pub(crate) fn take(&mut self, name: &str, other: &Self) {
+        match other.0.get(name) {
+            Some(values) => self.0.insert(name.to_owned(), values.clone()),
+            None => self.0.remove(name),
+        };
     }
 }
 
@@ -385,4 +400,14 @@ pub(crate) enum LogLevel {
     Error,
     /// Only the line that ends the command is logged.
     Critical,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// `[time][LEVEL][module,line]: text`
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }

@@ -5,14 +5,8 @@ use ipc_setup::KeyType;
 
 use super::*;
 
-/// Where nothing is configured.
-fn bare() -> Surroundings {
-    let variables = [("WEB_IPC_CONFIG", "/dev/null"), ("WEB_IPC_HOME", "/nowhere")];
-    Surroundings { variables: variables.map(|(name, value)| (name.into(), value.into())).into() }
-}
-
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    super::parse(arguments, &bare())
+    super::parse(arguments, &Surroundings::without_files())
 }
 
 fn invocation(line: &str) -> Invocation {

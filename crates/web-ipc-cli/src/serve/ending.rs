@@ -1,5 +1,6 @@
 //! The end of a server: in good order after a signal, by a second signal, or when the time for a
-//! stop is over; and what becomes of the messages that are left.
+//! stop is over; and what becomes of the messages that are left. A signal may also have it read its
+//! configuration again.
 //!
 //! `lines.rs` and `jobs.rs` come here with the number of messages that they have in hand.
 
@@ -9,9 +10,10 @@ use ipc_server::Server;
 use tokio::time::Instant;
 
 use super::manager::ServiceManager;
+use super::reload::Running;
 use crate::error::{self, Verdict};
 use crate::plural::counted;
-use crate::signals::{EndSignal, EndSignals};
+use crate::signals::{EndSignal, EndSignals, Told};
 
 /// How long a stop waits for connections to close when all messages are dealt with.
 pub(super) const CONNECTIONS_WAIT: Duration = Duration::from_secs(5);
@@ -27,19 +29,30 @@ pub(super) struct Serving {
     pub(super) is_durable: bool,
     pub(super) drain: Drain,
     pub(super) stop_within: Duration,
+    /// The command of `--exec`, and how many of it run at once.
+    pub(super) command: Option<(String, u16)>,
+    pub(super) running: Running,
 }
 
 /// How long the server goes on after the first signal.
 pub(super) struct Drain {
     /// Zero once it has begun.
     time: Duration,
+    has_begun: bool,
     /// The signal that began it, and when it ends.
     begun: Option<(EndSignal, Instant)>,
 }
 
 impl Drain {
     pub(super) fn new(time: Duration) -> Self {
-        Drain { time, begun: None }
+        Drain { time, has_begun: false, begun: None }
+    }
+
+    /// Another time, unless it has begun.
+    fn change(&mut self, time: Duration) {
+        if !self.has_begun {
+            self.time = time;
+        }
     }
 }
 
@@ -55,24 +68,60 @@ pub(super) enum Cause {
 
 impl Serving {
     /// Waits for the next signal. The first one, if the server drains, counts from the end of that
-    /// time on; another signal counts at once. May be dropped and called again at any time.
-    pub(super) async fn next_signal(&mut self) -> EndSignal {
+    /// time on; another signal counts at once. `None` if the configuration was reloaded instead.
+    /// May be dropped and called again at any time.
+    pub(super) async fn next_signal(&mut self) -> Option<EndSignal> {
         loop {
             let until_drained = self.drain.begun.map(|(_, until)| until);
             let signal = tokio::select! {
-                signal = self.signals.next() => signal,
+                told = self.signals.next_told() => match told {
+                    Told::End(signal) => signal,
+                    Told::Reload => {
+                        self.reload();
+                        return None;
+                    }
+                },
                 () = until(until_drained) => self.drain.begun.expect("it has an end").0,
             };
             self.drain.begun = None;
+            self.drain.has_begun = true;
             let time = std::mem::take(&mut self.drain.time);
             if time.is_zero() {
-                return signal;
+                return Some(signal);
             }
             self.server.begin_drain();
             let secs = time.as_secs();
             log::info!("stopping in {secs} s (--drain); another signal begins the stop at once");
             self.drain.begun = Some((signal, Instant::now() + time));
         }
+    }
+
+    /// Reads the configuration again, and does what takes effect without a restart.
+    fn reload(&mut self) {
+        self.manager.reloading();
+        match self.running.reload() {
+            Err(fault) => {
+                log::error!(
+                    "the configuration was not reloaded, and nothing has changed: {}",
+                    fault.sentence()
+                );
+            }
+            Ok(new) => {
+                if new.has("drain") {
+                    self.drain.change(Duration::from_secs(u64::from(new.serve.drain_secs)));
+                }
+                if new.has("exec") || new.has("jobs") {
+                    self.command = new.serve.exec.clone().map(|exec| (exec, new.serve.jobs));
+                }
+                let told = new.told();
+                match new.waiting.is_empty() {
+                    true => log::info!("{told}"),
+                    false => log::warn!("{told}"),
+                }
+                crate::log::change(new.log);
+            }
+        }
+        self.manager.reloaded();
     }
 
     /// Refuses further messages from now on, and logs how many are left. `in_hand` is the number of
@@ -108,7 +157,7 @@ impl Serving {
         let left = self.server.finish_inbox().await;
         tokio::select! {
             _ = tokio::time::timeout(CONNECTIONS_WAIT, self.server.stop()) => {}
-            _ = self.signals.next() => {}
+            () = self.signals.next_end() => {}
         }
         if self.is_durable { 0 } else { left }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipc_base::chain;
 use ipc_server::{Delivery, ReplyError};
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -57,6 +57,11 @@ impl Job {
         // Absolute, since the command may change its directory.
         let home = std::path::absolute(home).unwrap_or_else(|_| home.to_owned());
         Job { command: command.to_owned(), home, tries, is_durable }
+    }
+
+    /// The same with another command.
+    fn with_command(&self, command: String) -> Self {
+        Job { command, home: self.home.clone(), tries: self.tries, is_durable: self.is_durable }
     }
 
     /// Runs the command for one message, with the message on its stdin and the sender in its
@@ -230,11 +235,10 @@ fn shortened(command: &str) -> String {
 pub(super) async fn run_all(
     mut serving: Serving,
     job: Job,
-    jobs_max: u16,
+    mut jobs_max: u16,
     mut limits: Limits,
 ) -> Result<Verdict, Failure> {
-    let (inbox, job) = (serving.server.inbox().clone(), Arc::new(job));
-    let places = Arc::new(Semaphore::new(usize::from(jobs_max.max(1))));
+    let (inbox, mut job) = (serving.server.inbox().clone(), Arc::new(job));
     let (stop, stopped) = watch::channel(false);
     let mut running = JoinSet::new();
     let mut stops_at = None;
@@ -250,14 +254,19 @@ pub(super) async fn run_all(
             break Cause::Stopped;
         }
         let idle_at = limits.idle_at().filter(|_| !is_stopping && running.is_empty());
-        // First a free place, so that no message is taken before its command can be run.
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await.ok()?;
-            inbox.recv().await.map(|delivery| (place, delivery))
-        };
+        // No message is taken before its command can be run.
+        let has_place = running.len() < usize::from(jobs_max.max(1));
         tokio::select! {
             biased;
             signal = serving.next_signal() => {
+                let Some(signal) = signal else {
+                    // Commands that run already go on as they are.
+                    if let Some((command, jobs)) = serving.command.clone() {
+                        jobs_max = jobs;
+                        job = Arc::new(job.with_command(command));
+                    }
+                    continue;
+                };
                 if is_stopping {
                     break Cause::SecondSignal(signal);
                 }
@@ -275,19 +284,16 @@ pub(super) async fn run_all(
                 is_open = true;
                 limits.begin_anew();
             }
-            next = next, if takes => match next {
+            next = inbox.recv(), if takes && has_place => match next {
                 None => is_open = false,
-                Some((place, delivery)) => {
+                Some(delivery) => {
                     limits.take(1);
                     if limits.is_reached() {
                         // Nothing more is accepted that nobody would take.
                         serving.server.begin_stop();
                     }
                     let (job, stopped) = (Arc::clone(&job), stopped.clone());
-                    running.spawn(async move {
-                        let _place = place;
-                        job.run(delivery, stopped).await;
-                    });
+                    running.spawn(async move { job.run(delivery, stopped).await });
                 }
             },
             () = until(idle_at) => {

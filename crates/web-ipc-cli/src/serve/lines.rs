@@ -83,6 +83,7 @@ pub(super) async fn print_all(
         tokio::select! {
             biased;
             signal = serving.next_signal() => {
+                let Some(signal) = signal else { continue };
                 if is_stopping {
                     break Cause::SecondSignal(signal);
                 }

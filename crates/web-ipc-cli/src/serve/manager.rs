@@ -70,6 +70,19 @@ impl ServiceManager {
         }
     }
 
+    /// Tells that the server reads its configuration again. The time lets the manager tell this
+    /// message from one that it did not ask for (systemd.service(5), "notify-reload").
+    pub(super) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// Tells that it has.
+    pub(super) fn reloaded(&self) {
+        self.tell("READY=1");
+    }
+
     /// Tells that the server stops.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=Stopping");
@@ -143,6 +156,18 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(bytes.starts_with(b"WATCHDOG=1"));
+        manager.set_nonblocking(false).unwrap();
+        server.reloading();
+        let reloading = loop {
+            let told = told(&manager);
+            if told != "WATCHDOG=1" {
+                break told;
+            }
+        };
+        let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(micros.parse::<u64>().unwrap() > 0, "{reloading}");
+        server.reloaded();
+        while told_now(&manager) != "READY=1" {}
         server.stopping();
         while !told_now(&manager).starts_with("STOPPING=1\n") {}
     }

@@ -18,6 +18,7 @@ mod mounts;
 mod owners;
 mod pipeline;
 mod process;
+mod reload;
 mod renewal;
 mod run;
 mod scripts;

@@ -21,7 +21,7 @@ const NEVER_ENDS: &str = "echo has begun >&2; sleep 3600";
 #[test]
 fn a_terminals_ctrl_c_leaves_the_commands_alone_and_what_is_in_memory_is_run() {
     let world = World::with_fresh_home();
-    for (signal, status) in [("-INT", 0), ("-HUP", 0), ("-TERM", 0)] {
+    for (signal, status) in [("-INT", 0), ("-TERM", 0)] {
         let world = World::new(Some(&world));
         let mut command = world.program_itself();
         command.process_group(0);
@@ -75,7 +75,7 @@ fn requests_in_hand_are_answered_and_messages_behind_them_are_run() {
 #[test]
 fn a_second_signal_ends_the_commands_at_once_and_what_is_lost_is_counted() {
     let world = World::with_fresh_home();
-    for (second, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+    for (second, status) in [("-INT", 130), ("-TERM", 143)] {
         let mut server = Server::start(&world, &["--exec", NEVER_ENDS]);
         send(&world, &server, &numbered(3));
         server.wait_for_log("has begun");
@@ -193,19 +193,6 @@ fn when_it_has_drained_a_server_stops_by_itself() {
     let mut server = Server::start(&world, &["--drain", "1"]);
     let log = server.stop();
     assert!(log.contains("stopping in 1 s (--drain)") && log.contains("Shutting down"), "{log}");
-}
-
-#[test]
-fn a_terminal_that_closes_loses_nothing_that_is_in_memory() {
-    let world = World::with_fresh_home();
-    let mut server = Server::start(&world, &[]);
-    send(&world, &server, &numbered(900));
-    server.signal("-HUP");
-    server.wait_for_log("are printed first");
-    let mut lines = String::new();
-    server.lines().read_to_string(&mut lines).unwrap();
-    assert_eq!(lines.lines().count(), 900);
-    server.ended();
 }
 
 #[test]
