@@ -46,14 +46,11 @@ pub(super) fn parse(text: &str) -> Parsed {
         1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
     };
     let (root, errors) = DeTable::parse_recoverable(text);
-    let mut parsed = Parsed::default();
-    parsed.faults = errors
-        .iter()
-        .map(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            (line(at), format!("this is no TOML: {}", error.message().replace('\n', ", ")))
-        })
-        .collect();
+    let faults = errors.iter().map(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        (line(at), format!("this is no TOML: {}", error.message().replace('\n', ", ")))
+    });
+    let mut parsed = Parsed { faults: faults.collect(), ..Parsed::default() };
     if !parsed.faults.is_empty() {
         return parsed;
     }
