@@ -63,10 +63,11 @@ impl Restore {
     /// [`SetupError::RestoreNotEmpty`]; [`SetupError::InUse`]; and what is wrong with the
     /// directory, as for [`init`](crate::init).
     pub fn begin(file: &Path, path: &Path, options: &InitOptions) -> Result<Self, SetupError> {
-        let file = locate(Some(file))?;
-        let opened = File::open(&file).and_then(|opened| Ok((opened.metadata()?, opened)));
-        let (metadata, opened) = opened
-            .map_err(|source| SetupError::BackupFileUnreadable { path: file.clone(), source })?;
+        let unreadable =
+            |source| SetupError::BackupFileUnreadable { path: file.to_owned(), source };
+        let opened = File::open(file).and_then(|opened| Ok((opened.metadata()?, opened)));
+        let (metadata, opened) = opened.map_err(unreadable)?;
+        let file = std::path::absolute(file).map_err(unreadable)?;
         if metadata.is_dir() {
             let source = BackupFileError::Directory;
             return Err(SetupError::BackupFile { path: file, source });

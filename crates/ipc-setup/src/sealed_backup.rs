@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ipc_home::{DIRECTORY_MODE, FILE_MODE, Home, HomeError, locate};
+use ipc_home::{DIRECTORY_MODE, FILE_MODE, Home, HomeError};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, PackError};
@@ -56,7 +56,7 @@ impl SealedBackup {
     /// [`SetupError::BackupFileInside`] if `out` is in the home itself;
     /// [`SetupError::BackupFileUnwritable`] if its directory cannot be reached.
     pub fn begin(home: &Home, out: &Path) -> Result<Self, SetupError> {
-        let out = locate(Some(out))?;
+        let out = std::path::absolute(out).map_err(|source| unwritable(out, source))?;
         if out.symlink_metadata().is_ok() {
             return Err(SetupError::BackupFileExists { path: out });
         }
