@@ -195,6 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn the_mac_of_an_open_token_is_its_last_32_bytes() {
+        let ring = ring(&[1]);
+        for plaintext in [&b""[..], &[7; 15], &[7; 16], &[7; 10_000]] {
+            let token = ring.seal(plaintext, 0, [2; 16]);
+            let text = ring.seal_base64url(plaintext, 0, [2; 16]);
+            let as_text = fill(Incoming::base64url(&ring), text.as_bytes(), 1000);
+            for mut incoming in [arrived(&ring, &token, 1000), as_text] {
+                assert_eq!(incoming.mac(), None, "nothing of it is believed before it is open");
+                assert_eq!(incoming.open(None).unwrap(), plaintext);
+                assert_eq!(incoming.mac().unwrap(), token[token.len() - 32..]);
+                incoming.clear();
+                assert_eq!(incoming.mac(), None);
+            }
+        }
+    }
+
+    #[test]
     fn a_token_opens_however_it_is_cut_and_whichever_key_made_it() {
         for plaintext_bytes in [0, 10, HASHED_AHEAD_BYTES_MIN - 80, HASHED_AHEAD_BYTES_MIN, 50_000]
         {

@@ -67,8 +67,9 @@ fn credentials(text: &str) -> Option<AuthRequest> {
     serde_json::from_str(text).ok()
 }
 
-/// Opens an envelope. If it holds a pickle, authenticates its sender and makes a message of it, with
-/// the memory that is reserved for it. Otherwise the inner result is the envelope, which is open.
+/// Opens an envelope. If it holds a pickle, authenticates its sender and makes a message of it,
+/// with the memory that is reserved for it. Otherwise the inner result is the envelope, which is
+/// open.
 ///
 /// # Errors
 /// Those of every message: 400, 403, 413, 419 and 503.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_home::{Home, PeerName, locate};
-use ipc_server::{Inbox, InboxChoice, Server};
+use ipc_server::{Inbox, InboxChoice, Server, ServerBuilder};
 use ipc_setup::{HomeIssuer, SetupError, user_store};
 
 use crate::args::{InboxKind, Serve};
@@ -92,9 +92,8 @@ pub(crate) fn run(
             .raise_open_files_limit()
             // `Serving` ends the stop in time. The server's own limit must not come before.
             .stop_timeout(stop_within + CONNECTIONS_WAIT);
-        #[cfg(feature = "python-compat")]
         if serve.python_compat {
-            server = server.python_compat();
+            server = accept_python(server);
         }
         if home.users_url()?.is_some() {
             server = server.users(user_store(&home).await?);
@@ -134,6 +133,18 @@ pub(crate) fn run(
     // Not waiting: a write to a reader that does not read would block for ever.
     runtime.shutdown_background();
     result
+}
+
+/// Lets the server take messages of the Python tool.
+#[cfg(feature = "python-compat")]
+fn accept_python(server: ServerBuilder) -> ServerBuilder {
+    server.python_compat()
+}
+
+/// Does nothing: without the feature `args` refuses the option.
+#[cfg(not(feature = "python-compat"))]
+fn accept_python(server: ServerBuilder) -> ServerBuilder {
+    server
 }
 
 /// The inbox that `--inbox` names.

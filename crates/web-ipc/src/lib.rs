@@ -18,6 +18,7 @@
 //! | the same without async | `blocking` | `blocking` (default) |
 //! | to make a home, certificates and users | `setup` | `setup` |
 //! | metrics and a status page of a server | `monitor::Monitor` | `monitor` |
+//! | messages of the unmodified Python tool | `ServerBuilder::python_compat` | `python-compat` |
 //! | certificates that are renewed while a program runs | `renewal::Renewing` | `renewal` |
 //!
 //! A home is made once, with `web-ipc --init --run` on the command line or with `setup::init`. The
@@ -61,6 +62,7 @@
 //! - `renewal`: keeps the certificates of a home renewed, also of an enrolled client's. It has
 //!   `client` and `setup` with it.
 //! - `monitor`: metrics for Prometheus, health checks and a status page of a server.
+//! - `python-compat`: a server that is told to takes messages of the unmodified Python tool too.
 //! - `tracing`: the server's spans and events for a subscriber of `tracing`. Its `log` lines
 //!   remain.
 //! - `vendored`: builds this OpenSSL from source, with `make` and `perl`.

@@ -106,7 +106,10 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-client",
         ],
     ),
-    ("ipc-fuzz", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-pki", "ipc-setup"]),
+    (
+        "ipc-fuzz",
+        &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-pickle", "ipc-pki", "ipc-setup"],
+    ),
     ("ipc-fixtures", &["ipc-base", "ipc-home", "ipc-server", "ipc-client"]),
     ("xtask", &[]),
 ];

@@ -74,8 +74,10 @@ proptest! {
         let first = there_and_back(&text);
         prop_assert_eq!(there_and_back(&first), first.clone());
         // Texts are compared, since serde_json does not round each float to the nearest double.
-        let normal = |text: &str| text.replace("e+", "e").replace("\\u007f", "\u{7f}");
-        let ours: Value = serde_json::from_str(&first).unwrap();
-        prop_assert_eq!(normal(&serde_json::to_string(&ours).unwrap()), normal(&serde_json::to_string(&serde_json::from_str::<Value>(&text).unwrap()).unwrap()));
+        let normal = |text: &str| {
+            let value: Value = serde_json::from_str(text).unwrap();
+            serde_json::to_string(&value).unwrap().replace("e+", "e")
+        };
+        prop_assert_eq!(normal(&first), normal(&text));
     }
 }
