@@ -32,8 +32,8 @@ use crate::dead_letter::kept_reason;
 pub struct Delivery {
     taken: Taken,
     backend: Arc<Counted>,
-    /// The message was acknowledged, replied to, declined, given back or rejected, or the call that does so
-    /// has begun.
+    /// The message was acknowledged, replied to, declined, given back or rejected, or the call that
+    /// does so has begun.
     is_settled: bool,
 }
 

@@ -460,7 +460,8 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
             )),
             "{error}"
         );
-        assert!(!error.contains(command), "the client does not learn the command: {error}");
+        // The client does not learn the command; `true` alone may be a word of the log.
+        assert!(!command.contains(' ') || !error.contains(command), "{error}");
         let log = server.stop();
         assert!(log.contains(told), "{command}: {log}");
         assert!(log.contains(&format!("the command `{command}` for request ")), "{command}: {log}");
