@@ -4,7 +4,9 @@
 //! error is returned as text. The spellings are those of the Python tool of the same name.
 
 mod commands;
+mod completions;
 mod invocation;
+mod manual;
 mod spelling;
 mod usage_error;
 mod values;
@@ -110,6 +112,8 @@ pub(crate) fn parse(
             keys(options).map(Action::Keys)
         }
         "doctor" => Some(Action::Doctor(doctor(options))),
+        "completions" => completions(options),
+        "manual" => Some(Action::Help(manual(&command, options)?)),
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
@@ -144,6 +148,7 @@ fn missing_action(name: &str) -> &'static str {
         "keys" => "'--keys' needs '--list', '--rotate' or '--drop <ID>'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
         "inbox" => "'--inbox' needs '--list'",
+        "completions" => "'--completions' needs the name of a shell: bash, zsh or fish",
         // No other command needs an action.
         _ => "an action is missing",
     }
@@ -492,6 +497,32 @@ fn enrol(command: &Command, options: &ArgMatches) -> Result<Option<Enrol>, Usage
         days: options.get_one("days").copied(),
         out: options.get_one("out").cloned(),
     })))
+}
+
+fn completions(options: &ArgMatches) -> Option<Action> {
+    let shell = text(options, "shell")?;
+    let links = OTHER_NAMES.map(|(link, _)| link);
+    Some(Action::Help(completions::script(&shell, &built(), &links)))
+}
+
+fn manual(command: &Command, options: &ArgMatches) -> Result<String, UsageError> {
+    let whole = built();
+    let Some(name) = text(options, "page") else { return Ok(manual::page(&whole, None)) };
+    match whole.find_subcommand(&name).filter(|found| manual::has_page(found)) {
+        Some(found) => Ok(manual::page(&whole, Some(found))),
+        None => {
+            let manual = command.find_subcommand("manual").expect("it is defined here");
+            let (what, tip) = ("there is no such command", "web-ipc --help lists the commands");
+            Err(UsageError::new(what, Some(tip), &usage_of(manual)))
+        }
+    }
+}
+
+/// The grammar, with each option of all commands in each of them.
+fn built() -> Command {
+    let mut whole = commands::command();
+    whole.build();
+    whole
 }
 
 fn doctor(options: &ArgMatches) -> Doctor {
