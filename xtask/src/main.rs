@@ -10,6 +10,7 @@ mod cargo;
 mod cluster;
 mod counts;
 mod crash;
+mod dist;
 mod driver;
 mod e2e;
 mod faults;
@@ -51,6 +52,10 @@ Tasks:
   scaling [--rounds N] [--secs S] [--in-flight N] [--rate N]
                  measures what a message costs with one, two and three servers on one inbox on NATS JetStream, with
                  users in PostgreSQL; needs nats-server and PostgreSQL
+  dist [--target TRIPLE]
+                 builds the command for operators, static if that can be built here, and packs it with its manual,
+                 completions, units and licences: archive, .deb, .rpm and checksums, in target/dist;
+                 --debug: packs a debug build, which is quicker to build, to try the packages with
   fuzz [--secs N] [--target NAME]
                  runs each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
   tidy           checks dependency directions, circles of files, lock file, manifests, module docs, width of lines,
@@ -100,6 +105,13 @@ fn main() -> ExitCode {
         },
         ["api"] => api::run_alone(false),
         ["api", "--bless"] => api::run_alone(true),
+        ["dist", options @ ..] => match dist::Options::parse(options) {
+            Ok(options) => dist::run(&options),
+            Err(error) => {
+                eprintln!("cargo xtask dist: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
         ["fuzz", options @ ..] => match fuzz::Options::parse(options) {
             Ok(options) => fuzz::run(&options),
             Err(error) => {
