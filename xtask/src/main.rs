@@ -11,10 +11,12 @@ mod cluster;
 mod counts;
 mod crash;
 mod dist;
+mod docs;
 mod driver;
 mod e2e;
 mod faults;
 mod fuzz;
+mod markdown;
 mod scaling;
 mod statistics;
 mod test;
@@ -54,8 +56,10 @@ Tasks:
                  users in PostgreSQL; needs nats-server and PostgreSQL
   dist [--target TRIPLE]
                  builds the command for operators, static if that can be built here, and packs it with its manual,
-                 completions, units and licences: archive, .deb, .rpm and checksums, in target/dist;
-                 --debug: packs a debug build, which is quicker to build, to try the packages with
+                 completions, units and licences: archive, .deb, .rpm and checksums, in target/packed;
+                 --debug: packs a debug build, which is quicker to build, to try the packages with;
+                 --binary FILE: packs a binary that was built elsewhere, for the given target
+  docs           builds the pages as a site in target/site, and checks its links; needs mdbook
   fuzz [--secs N] [--target NAME]
                  runs each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
   tidy           checks dependency directions, circles of files, lock file, manifests, module docs, width of lines,
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        ["docs"] => docs::run_alone(),
         ["fuzz", options @ ..] => match fuzz::Options::parse(options) {
             Ok(options) => fuzz::run(&options),
             Err(error) => {
