@@ -56,7 +56,8 @@ case $prefix in
 *) wrong "the prefix must begin with /: $prefix" ;;
 esac
 prefix=${prefix%/}
-# What was installed, one path a line, relative to the prefix.
+# What was installed, one path a line, relative to the prefix; of a directory that was made for it with
+# a slash at its end.
 list=$prefix/share/web-ipc/installed
 
 # Reads lines of SHA256SUMS.
@@ -70,15 +71,23 @@ check() {
     fi
 }
 
+# Removes what a list names: files, then directories that are empty, from the deepest on.
 remove() {
-    while IFS= read -r path; do
-        rm -f "$prefix/$path"
-        # Directories that are empty now, up to the prefix.
-        folder=$(dirname "$path")
-        while [ "$folder" != . ] && rmdir "$prefix/$folder" 2>/dev/null; do
-            folder=$(dirname "$folder")
-        done
-    done <"$1"
+    LC_ALL=C sort -r "$1" | while IFS= read -r path; do
+        case $path in
+        */) rmdir "$prefix/$path" 2>/dev/null || true ;;
+        *) rm -f "$prefix/$path" ;;
+        esac
+    done
+}
+
+# Makes a directory and its parents, and notes those that were not there.
+make() {
+    if [ "$1" != . ] && [ ! -d "$prefix/$1" ]; then
+        make "$(dirname "$1")"
+        mkdir "$prefix/$1"
+        echo "$1/" >>"$work/made"
+    fi
 }
 
 if [ "$uninstalls" = yes ]; then
@@ -115,8 +124,9 @@ fi
 mkdir -p "$prefix" 2>/dev/null && [ -w "$prefix" ] ||
     fail "$prefix cannot be written; run this as root, or choose another --prefix"
 (cd "$from" && find bin lib share \( -type f -o -type l \) | LC_ALL=C sort) >"$work/new"
+[ ! -f "$list" ] || grep '/$' "$list" >"$work/made" || true
 while IFS= read -r path; do
-    mkdir -p "$prefix/$(dirname "$path")"
+    make "$(dirname "$path")"
     # A running program keeps its file: the new one takes the name.
     if [ -h "$from/$path" ]; then
         rm -f "$prefix/$path"
@@ -136,10 +146,11 @@ while IFS= read -r path; do
 done <"$work/new"
 # Files of the version before that this one has no more.
 if [ -f "$list" ]; then
-    grep -v -x -F -f "$work/new" "$list" >"$work/gone" || true
+    grep -v -x -F -f "$work/new" "$list" | grep -v '/$' >"$work/gone" || true
     remove "$work/gone"
 fi
-mkdir -p "$(dirname "$list")"
-cp "$work/new" "$list"
+make share/web-ipc
+touch "$work/made"
+cat "$work/new" "$work/made" >"$list"
 "$prefix/bin/web-ipc" --version >/dev/null || fail "$prefix/bin/web-ipc does not run on this host"
 echo "Installed $("$prefix/bin/web-ipc" --version) in $prefix"

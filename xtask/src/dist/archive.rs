@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::release::{Release, SUMS, sha256};
+use super::tool;
 use super::tree::{Content, Tree, set, set_folders};
-use super::{Release, sha256, tool};
 use crate::cargo;
 
 /// Makes the archive in `folder`, by GNU tar and gzip.
@@ -31,7 +32,7 @@ pub(super) fn make(
             sums.push_str(&format!("{}  {path}\n", sha256(&content)));
         }
     }
-    let at = root.join(super::SUMS);
+    let at = root.join(SUMS);
     tool::write(&at, sums)?;
     set(&at, 0o644, epoch)?;
     set_folders(&root, epoch)?;

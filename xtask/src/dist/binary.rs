@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{FEATURES, Options, tool};
+use super::release::{FEATURES, Options};
+use super::tool;
 use crate::cargo;
 
 /// A target with the reason for it, for people.

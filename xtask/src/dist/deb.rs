@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::release::Release;
 use super::tree::{Content, DOC, MANUAL, Tree, ZSH, set, set_folders};
-use super::{Release, binary, tool};
+use super::{binary, tool};
 use crate::cargo;
 
 const CONTROL: &str = include_str!("texts/deb/control");
@@ -33,6 +34,8 @@ pub(super) fn make(
         return Ok(None);
     }
     let root = work.join("deb");
+    // Of the version before.
+    let _ = fs::remove_dir_all(&root);
     let architecture = architecture(&release.target)?;
     let mut files = files.clone();
     // Debian has the licence in a file of this name, and compresses changelog and manual.

@@ -11,6 +11,7 @@ mod deb;
 mod licences;
 mod packages;
 mod pages;
+mod release;
 mod rpm;
 mod sbom;
 mod tool;
@@ -19,62 +20,13 @@ mod tree;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use crate::cargo;
 use packages::Packages;
-
-/// The features of the command that operators get: several servers need both.
-pub(crate) const FEATURES: &str = "jetstream,postgres";
-
-/// The options of the task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
-    /// Whether a debug build is packed, which is quicker to build.
-    pub(crate) is_debug: bool,
-    /// The target triple. Without it: static where that can be built here.
-    pub(crate) target: Option<String>,
-}
-
-impl Options {
-    /// Reads the words after the task's name. The error is a sentence.
-    pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
-        let mut options = Self::default();
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            match *word {
-                "--debug" => options.is_debug = true,
-                "--target" => {
-                    let target = words.next().ok_or("--target needs a target triple")?;
-                    options.target = Some((*target).to_owned());
-                }
-                other => return Err(format!("unknown option `{other}`")),
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// What is packed.
-pub(crate) struct Release {
-    /// The version of the packages.
-    pub(crate) version: String,
-    /// The target triple of the binary.
-    pub(crate) target: String,
-    /// The binary. It is stripped before it is packed.
-    pub(crate) binary: PathBuf,
-    /// The features that it was built with, for the lists of what is in it.
-    pub(crate) features: &'static str,
-}
-
-/// The packages that were made. A package without a tool to make it is missing.
-pub(crate) struct Made {
-    pub(crate) archive: PathBuf,
-    pub(crate) deb: Option<PathBuf>,
-    pub(crate) rpm: Option<PathBuf>,
-    /// What to tell of those that are missing.
-    pub(crate) remarks: Vec<String>,
-}
+use release::{FEATURES, SUMS, sha256};
+pub(crate) use release::{Options, Release};
+use tree::Tree;
 
 /// Builds, packs, and prints what was made. Returns true on success.
 pub(crate) fn run(options: &Options) -> bool {
@@ -90,19 +42,30 @@ pub(crate) fn run(options: &Options) -> bool {
 fn build_and_pack(options: &Options) -> Result<(), String> {
     let choice = binary::target(options)?;
     println!("dist: {} for {}", choice.reason, choice.triple);
-    let binary = binary::build(&choice.triple, options.is_debug)?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => binary::build(&choice.triple, options.is_debug)?,
+    };
     let metadata = cargo::metadata()?;
     let version = member_version(&metadata, "web-ipc-cli")?;
-    let folder: PathBuf = metadata.target_directory.join("dist").into();
+    let folder: PathBuf = metadata.target_directory.join("packed").into();
     let unstripped = size(&binary)?;
     let release = Release { version, target: choice.triple, binary, features: FEATURES };
-    let made = pack(&release, &folder)?;
-    println!("dist: the binary has {unstripped} as it was built");
-    for remark in &made.remarks {
-        println!("dist: {remark}");
+    let _ = fs::remove_dir_all(&folder);
+    let packing = Packing::of(release, folder.clone())?;
+    println!("dist: the binary has {unstripped} as it was built, {} stripped", packing.size()?);
+    let mut made = vec![packing.archive()?];
+    match packing.deb()? {
+        Some(path) => made.push(path),
+        None => println!("dist: no Debian package, since dpkg-deb is not installed"),
     }
-    for path in [Some(made.archive), made.deb, made.rpm].into_iter().flatten() {
-        println!("dist: {} ({})", path.display(), size(&path)?);
+    match packing.rpm()? {
+        Some(path) => made.push(path),
+        None => println!("dist: no RPM package, since rpmbuild is not installed (Debian: rpm)"),
+    }
+    write_sums(&folder, &made)?;
+    for path in &made {
+        println!("dist: {} ({})", path.display(), size(path)?);
     }
     println!("dist: {}", folder.join(SUMS).display());
     if options.is_debug {
@@ -111,37 +74,63 @@ fn build_and_pack(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// The file with the checksums of the packages, for `sha256sum --check`.
-const SUMS: &str = "SHA256SUMS";
+/// A binary with all that is packed beside it.
+pub(crate) struct Packing {
+    release: Release,
+    /// What is on the way to a package. It is deleted when this is dropped.
+    work: TempDir,
+    /// Where packages go.
+    folder: PathBuf,
+    /// The stripped binary.
+    binary: PathBuf,
+    files: Tree,
+    epoch: u64,
+}
 
-/// Packs a binary in all forms that can be made here, in `folder`, which is emptied first.
-pub(crate) fn pack(release: &Release, folder: &Path) -> Result<Made, String> {
-    let _ = fs::remove_dir_all(folder);
-    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let epoch = epoch()?;
-    let work = tempfile::Builder::new().prefix("web-ipc-dist-").tempdir();
-    let work = work.map_err(|error| format!("no temporary directory: {error}"))?;
-    let binary = binary::stripped(&release.binary, work.path())?;
-    let packages = Packages::of(&release.target, release.features)?;
-    let files = tree::Tree::of(release, &binary, &packages, epoch)?;
+impl Packing {
+    /// Gathers the files of a release, whose packages go into `folder`.
+    pub(crate) fn of(release: Release, folder: PathBuf) -> Result<Self, String> {
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let epoch = epoch()?;
+        let work = tempfile::Builder::new().prefix("web-ipc-dist-").tempdir();
+        let work = work.map_err(|error| format!("no temporary directory: {error}"))?;
+        let binary = binary::stripped(&release.binary, work.path())?;
+        let packages = Packages::of(&release.target, release.features)?;
+        let files = Tree::of(&release, &binary, &packages, epoch)?;
+        Ok(Self { release, work, folder, binary, files, epoch })
+    }
 
-    let archive = archive::make(release, &files, work.path(), folder, epoch)?;
-    let mut remarks = Vec::new();
-    let mut made_or_missing = |made: Result<Option<PathBuf>, String>, missing: &str| match made {
-        Ok(None) => {
-            remarks.push(missing.to_owned());
-            Ok(None)
-        }
-        other => other,
-    };
-    let deb = deb::make(release, &files, &binary, work.path(), folder, epoch);
-    let deb = made_or_missing(deb, "no Debian package: dpkg-deb is not installed")?;
-    let rpm = rpm::make(release, &files, work.path(), folder, epoch);
-    let rpm = made_or_missing(rpm, "no RPM package: rpmbuild is not installed (Debian: rpm)")?;
-    let made = [Some(&archive), deb.as_ref(), rpm.as_ref()];
-    let paths: Vec<&PathBuf> = made.into_iter().flatten().collect();
-    write_sums(folder, &paths)?;
-    Ok(Made { archive, deb, rpm, remarks })
+    /// Makes the archive.
+    pub(crate) fn archive(&self) -> Result<PathBuf, String> {
+        archive::make(&self.release, &self.files, self.work.path(), &self.folder, self.epoch)
+    }
+
+    /// Makes the Debian package. `None` without `dpkg-deb`.
+    pub(crate) fn deb(&self) -> Result<Option<PathBuf>, String> {
+        deb::make(
+            &self.release,
+            &self.files,
+            &self.binary,
+            self.work.path(),
+            &self.folder,
+            self.epoch,
+        )
+    }
+
+    /// Makes the RPM package. `None` without `rpmbuild`.
+    pub(crate) fn rpm(&self) -> Result<Option<PathBuf>, String> {
+        rpm::make(&self.release, &self.files, self.work.path(), &self.folder, self.epoch)
+    }
+
+    /// The same files under another version, to try an upgrade with.
+    pub(crate) fn of_version(&mut self, version: &str) {
+        self.release.version = version.to_owned();
+    }
+
+    /// The size of the stripped binary, for people.
+    fn size(&self) -> Result<String, String> {
+        size(&self.binary)
+    }
 }
 
 /// The time that every packed file has: `$SOURCE_DATE_EPOCH`, else that of the last commit.
@@ -168,7 +157,8 @@ pub(crate) fn member_version(
     member.map(|member| member.version.to_string()).ok_or(format!("there is no member {name}"))
 }
 
-fn write_sums(folder: &Path, paths: &[&PathBuf]) -> Result<(), String> {
+/// Writes the checksums of packages in `folder`.
+pub(crate) fn write_sums(folder: &Path, paths: &[PathBuf]) -> Result<(), String> {
     let mut lines = Vec::new();
     for path in paths {
         let content = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -180,34 +170,9 @@ fn write_sums(folder: &Path, paths: &[&PathBuf]) -> Result<(), String> {
     fs::write(&path, lines.concat()).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The SHA-256 of some bytes, in hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The size of a file for people: `21.8 MB`.
 fn size(path: &Path) -> Result<String, String> {
     let bytes = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.len();
     let tenths = bytes / 100_000;
     Ok(format!("{}.{} MB", tenths / 10, tenths % 10))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_are_read() {
-        let debug = Options { is_debug: true, target: None };
-        assert_eq!(Options::parse(&["--debug"]), Ok(debug));
-        let target = Options { is_debug: false, target: Some("x86_64-unknown-linux-musl".into()) };
-        assert_eq!(Options::parse(&["--target", "x86_64-unknown-linux-musl"]), Ok(target));
-        assert!(Options::parse(&["--target"]).is_err());
-        assert!(Options::parse(&["--release"]).is_err());
-    }
-
-    #[test]
-    fn a_checksum_is_that_of_sha256sum() {
-        assert_eq!(sha256(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    }
 }

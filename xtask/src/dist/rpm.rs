@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::deb::{DEFAULTS, DEFAULTS_PATH};
+use super::release::Release;
+use super::tool;
 use super::tree::{Content, DOC, MANUAL, Tree};
-use super::{Release, tool};
 
 const SPEC: &str = include_str!("texts/web-ipc.spec");
 

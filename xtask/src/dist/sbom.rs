@@ -6,7 +6,8 @@
 use serde_json::{Value, json};
 
 use super::packages::{Package, Packages, ROOT};
-use super::{Release, sha256, tool};
+use super::release::{Release, sha256};
+use super::tool;
 
 /// The document.
 pub(super) fn json(release: &Release, packages: &Packages, epoch: u64) -> Result<String, String> {

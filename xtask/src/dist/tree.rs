@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use super::packages::Packages;
 use super::pages::Pages;
-use super::{Release, licences, sbom, tool};
+use super::release::Release;
+use super::{licences, sbom, tool};
 use crate::cargo;
 
 /// What a file has.
