@@ -150,7 +150,8 @@ pub(super) fn service(built: &Built) -> Outcome {
         .succeeded()
         .says("/usr/local/bin/work");
     shell("runuser -u web-ipc -- touch /var/lib/web-ipc/go").succeeded();
-    shell("until [ \"$(grep -c . /var/lib/web-ipc/done 2>/dev/null)\" = 3 ]; do sleep 0.1; done").succeeded();
+    shell("until [ \"$(grep -c . /var/lib/web-ipc/done 2>/dev/null)\" = 3 ]; do sleep 0.1; done")
+        .succeeded();
     let done = shell("sort /var/lib/web-ipc/done | grep .").succeeded().stdout;
     assert_eq!(done, "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n", "what came before the upgrade");
 
