@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
 /// The folder with the workspace's `Cargo.toml`.
 pub(crate) fn workspace_root() -> PathBuf {
@@ -47,19 +47,32 @@ fn describes_this_package(variable: &str) -> bool {
 /// The output of `cargo metadata`, resolved for this host only, so that nothing is downloaded for
 /// other platforms.
 pub(crate) fn metadata() -> Result<Metadata, String> {
+    query(&host()?).exec().map_err(|e| format!("cargo metadata: {e}"))
+}
+
+/// The same for another target, with all features of all members.
+pub(crate) fn metadata_for(target: &str) -> Result<Metadata, String> {
+    let mut query = query(target);
+    query.features(CargoOpt::AllFeatures);
+    query.exec().map_err(|e| format!("cargo metadata: {e}"))
+}
+
+fn query(target: &str) -> MetadataCommand {
+    let mut query = MetadataCommand::new();
+    query.manifest_path(workspace_root().join("Cargo.toml"));
+    query.other_options(["--filter-platform".to_owned(), target.to_owned()]);
+    query
+}
+
+/// The target triple of this host.
+pub(crate) fn host() -> Result<String, String> {
     let rustc = Command::new("rustc")
         .arg("-vV")
         .output()
         .map_err(|e| format!("rustc does not start: {e}"))?;
     let text = String::from_utf8_lossy(&rustc.stdout);
-    let host = text
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .ok_or("`rustc -vV` does not name the host it builds for")?;
-    let mut query = MetadataCommand::new();
-    query.manifest_path(workspace_root().join("Cargo.toml"));
-    query.other_options(["--filter-platform".to_owned(), host.to_owned()]);
-    query.exec().map_err(|e| format!("cargo metadata: {e}"))
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or("`rustc -vV` does not name the host it builds for".to_owned())
 }
 
 /// The names of all packages that a package is built of with its default features.

@@ -10,10 +10,13 @@ mod cargo;
 mod cluster;
 mod counts;
 mod crash;
+mod dist;
+mod docs;
 mod driver;
 mod e2e;
 mod faults;
 mod fuzz;
+mod markdown;
 mod scaling;
 mod statistics;
 mod test;
@@ -51,6 +54,12 @@ Tasks:
   scaling [--rounds N] [--secs S] [--in-flight N] [--rate N]
                  measures what a message costs with one, two and three servers on one inbox on NATS JetStream, with
                  users in PostgreSQL; needs nats-server and PostgreSQL
+  dist [--target TRIPLE]
+                 builds the command for operators, static if that can be built here, and packs it with its manual,
+                 completions, units and licences: archive, .deb, .rpm and checksums, in target/packed;
+                 --debug: packs a debug build, which is quicker to build, to try the packages with;
+                 --binary FILE: packs a binary that was built elsewhere, for the given target
+  docs           builds the pages as a site in target/site, and checks its links; needs mdbook
   fuzz [--secs N] [--target NAME]
                  runs each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
   tidy           checks dependency directions, circles of files, lock file, manifests, module docs, width of lines,
@@ -100,6 +109,14 @@ fn main() -> ExitCode {
         },
         ["api"] => api::run_alone(false),
         ["api", "--bless"] => api::run_alone(true),
+        ["dist", options @ ..] => match dist::Options::parse(options) {
+            Ok(options) => dist::run(&options),
+            Err(error) => {
+                eprintln!("cargo xtask dist: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
+        ["docs"] => docs::run_alone(),
         ["fuzz", options @ ..] => match fuzz::Options::parse(options) {
             Ok(options) => fuzz::run(&options),
             Err(error) => {

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::counts::Counts;
-use crate::{api, cargo, e2e, tidy};
+use crate::{api, cargo, docs, e2e, tidy};
 
 /// The result of a stage.
 struct Stage {
@@ -25,9 +25,13 @@ const SPELLING: &str = "codespell";
 /// Checks licences, banned crates and sources of all dependencies. `deny.toml` has the rules.
 const DEPENDENCIES: &str = "cargo deny check bans licenses sources";
 
+/// Packs each crate that is published, without building it, and from what is there.
+const PACKAGES: &str = "cargo package --workspace --no-verify --offline --allow-dirty --quiet \
+    --exclude ipc-bench --exclude ipc-fixtures --exclude ipc-fuzz --exclude xtask";
+
 /// Runs all stages. Returns true if all passed.
 pub(crate) fn run() -> bool {
-    let stages: [NamedStage; 14] = [
+    let stages: [NamedStage; 16] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
         ("cargo clippy --workspace --all-targets -- -D warnings", || {
             plain(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
@@ -35,6 +39,11 @@ pub(crate) fn run() -> bool {
         ("cargo xtask tidy", || {
             let counts = tidy::run();
             Stage { counts, passed: counts.failed == 0 && counts.passed > 0 }
+        }),
+        (PACKAGES, || plain(&PACKAGES.split(' ').skip(1).collect::<Vec<_>>())),
+        ("cargo xtask docs", || {
+            let counts = docs::run();
+            Stage { counts, passed: counts.failed == 0 }
         }),
         (SPELLING, || if_installed(tool("codespell"), tool("codespell"))),
         (DEPENDENCIES, || {

@@ -5,10 +5,12 @@
 
 mod applied;
 mod commands;
+mod completions;
 mod configurable;
 mod configuration;
 mod inbox_address;
 mod invocation;
+mod manual;
 mod shown;
 mod source;
 mod spelling;
@@ -100,6 +102,22 @@ pub(crate) fn parse(
     let Some((name, options)) = matches.subcommand() else {
         return Err(UsageError::without_action(None, &command.render_help().to_string()));
     };
+    // These tell of the program alone, whatever is configured.
+    let of_the_program = match name {
+        "completions" => completions(options),
+        "manual" => Some(Action::Help(manual(&command, options)?)),
+        _ => None,
+    };
+    if let Some(action) = of_the_program {
+        return Ok(Invocation {
+            home: None,
+            quiet: options.get_flag("quiet"),
+            users_db: None,
+            log_format: LogFormat::Text,
+            settings: Settings::default(),
+            action,
+        });
+    }
     let explicit_home = home(options);
     // As it is before clap has built it, which copies the global options into each command.
     let whole = command_called(other_name);
@@ -273,6 +291,7 @@ fn missing_action(name: &str) -> &'static str {
         "backup" => "'--backup' needs '<FILE>', or '--run' and '--out <DIR>'",
         "restore" => "'--restore' needs '<FILE>'",
         "config" => "'--config' needs '--show' or '--check'",
+        "completions" => "'--completions' needs the name of a shell: bash, zsh or fish",
         // No other command needs an action.
         _ => "an action is missing",
     }
@@ -667,6 +686,32 @@ fn enrol(command: &Command, options: &ArgMatches) -> Result<Option<Enrol>, Usage
         days: options.get_one("days").copied(),
         out: options.get_one("out").cloned(),
     })))
+}
+
+fn completions(options: &ArgMatches) -> Option<Action> {
+    let shell = text(options, "shell")?;
+    let links = OTHER_NAMES.map(|(link, _)| link);
+    Some(Action::Help(completions::script(&shell, &built(), &links)))
+}
+
+fn manual(command: &Command, options: &ArgMatches) -> Result<String, UsageError> {
+    let whole = built();
+    let Some(name) = text(options, "page") else { return Ok(manual::page(&whole, None)) };
+    match whole.find_subcommand(&name).filter(|found| manual::has_page(found)) {
+        Some(found) => Ok(manual::page(&whole, Some(found))),
+        None => {
+            let manual = command.find_subcommand("manual").expect("it is defined here");
+            let (what, tip) = ("there is no such command", "web-ipc --help lists the commands");
+            Err(UsageError::new(what, Some(tip), &usage_of(manual)))
+        }
+    }
+}
+
+/// The grammar, with each option of all commands in each of them.
+fn built() -> Command {
+    let mut whole = commands::command();
+    whole.build();
+    whole
 }
 
 fn doctor(options: &ArgMatches) -> Doctor {

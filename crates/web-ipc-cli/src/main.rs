@@ -48,6 +48,11 @@ use args::{Action, Invocation, LogLevel, Settings, Surroundings};
 use error::{Failure, Verdict};
 use status::{Status, Statuses};
 
+/// musl's own is slow with several threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     report_panics();
     let status = command();

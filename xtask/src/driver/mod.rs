@@ -6,6 +6,7 @@
 
 mod build;
 mod captured;
+mod debian;
 mod figures;
 mod namespaces;
 mod nats;
@@ -17,6 +18,7 @@ pub(crate) use build::{
     Built, build, build_bench, build_release, build_scaling, build_with_engines,
 };
 pub(crate) use captured::{Captured, Finished, PATIENCE};
+pub(crate) use debian::{Container, Debian};
 pub(crate) use figures::{finish, number, stop};
 pub(crate) use namespaces::{HUB, Namespaces};
 pub(crate) use nats::{Nats, StartingNats, nats_program};

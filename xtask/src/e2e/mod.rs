@@ -20,6 +20,7 @@ mod init;
 mod joining;
 mod misuse;
 mod normalize;
+mod packages;
 mod pages;
 mod python_client;
 mod python_environment;
@@ -106,6 +107,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("the tests of the Python package pass against this server", python_package::suite),
     ("a client in shell, with curl and openssl alone, delivers a message", shell_client::client),
     ("the units for systemd leave a service little that it could do", units::are_closed),
+    ("the archive installs, runs and goes away in a bare Debian without Rust", packages::archive),
+    (
+        "Debian's package starts its service under systemd, upgrades it, and leaves the home alone",
+        packages::service,
+    ),
     (
         "the status page moves under load, and shows a revoked certificate and a full inbox",
         status_page::in_a_browser,

@@ -30,6 +30,13 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
             if key == "workspace" && value == "true" {
                 open_table = None;
             }
+        } else if section.ends_with("dev-dependencies") && is_member(key) {
+            if !value.contains("path = ") || value.contains("version = ") {
+                problems.push(format!(
+                    "{}: {key} must be named by its path alone: with a version it would have to be published first",
+                    file.path
+                ));
+            }
         } else if lists_dependencies(&section) {
             let inherits = (key.ends_with(".workspace") && value == "true")
                 || value.contains("workspace = true");
@@ -50,6 +57,12 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
 
 fn not_inherited(path: &str, name: &str) -> String {
     format!("{path}: {name} must be `workspace = true`; only the root Cargo.toml has its version")
+}
+
+/// Whether a dependency is a member of this workspace, however it is named.
+fn is_member(key: &str) -> bool {
+    let name = key.split('.').next().unwrap_or(key);
+    name.starts_with("ipc-") || name == "web-ipc"
 }
 
 fn lists_dependencies(section: &str) -> bool {
@@ -76,6 +89,22 @@ mod tests {
         let good = "[dependencies]\na.workspace = true\nb = { workspace = true, features = [\"c\"] }\n\
                     [dev-dependencies.d]\nworkspace = true\n[target.'cfg(unix)'.dependencies]\ne.workspace = true\n";
         assert!(found(&format!("{LINTS}{good}")).is_empty());
+    }
+
+    #[test]
+    fn tests_name_a_member_by_its_path_alone() {
+        let dev = |line: &str| found(&format!("{LINTS}[dev-dependencies]\n{line}\n"));
+        assert!(dev("ipc-setup = { path = \"../ipc-setup\", features = [\"x\"] }").is_empty());
+        for wrong in [
+            "ipc-setup.workspace = true",
+            "ipc-setup = { workspace = true }",
+            "web-ipc = { path = \"../web-ipc\", version = \"1\" }",
+        ] {
+            let found = dev(wrong);
+            assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        }
+        let used = format!("{LINTS}[dependencies]\nipc-setup = {{ path = \"../ipc-setup\" }}\n");
+        assert_eq!(found(&used).len(), 1);
     }
 
     #[test]

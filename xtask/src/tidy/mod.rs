@@ -8,10 +8,12 @@ mod circles;
 mod command_names;
 mod edges;
 mod lexer;
+mod links;
 mod lock_file;
 mod manifests;
 mod module_tree;
 mod protocol_page;
+mod published;
 mod read;
 mod sources;
 mod width;
@@ -106,6 +108,14 @@ fn checks() -> Result<Vec<Check>, String> {
         Check {
             name: "manifests inherit lints and versions",
             problems: manifests.iter().flat_map(manifests::problems).collect(),
+        },
+        Check {
+            name: "what is published has what a registry shows",
+            problems: published::problems(&read::listings(&metadata)),
+        },
+        Check {
+            name: "links of pages lead somewhere",
+            problems: links::problems(&pages, |path| root.join(path).exists()),
         },
         Check {
             name: "files begin with their purpose",

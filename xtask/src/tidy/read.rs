@@ -10,6 +10,7 @@ use cargo_metadata::{DependencyKind, Metadata, TargetKind};
 
 use super::circles::Target;
 use super::edges::{Graph, Member, Node};
+use super::published::Listing;
 
 /// A text file, with its path below the workspace root.
 pub(super) struct TextFile {
@@ -74,6 +75,33 @@ pub(super) fn manifests(metadata: &Metadata) -> Result<Vec<TextFile>, String> {
                 .unwrap_or(&package.manifest_path)
                 .to_string();
             Ok(TextFile { path, text: text(package.manifest_path.as_std_path())? })
+        })
+        .collect()
+}
+
+/// What a registry shows of the members.
+pub(super) fn listings(metadata: &Metadata) -> Vec<Listing> {
+    let members = members(metadata).into_iter();
+    let packages = metadata.workspace_packages();
+    let of = |name: &str| packages.iter().find(|package| package.name.as_str() == name);
+    members
+        .filter_map(|member| {
+            let package = of(&member.name)?;
+            let folder = package.manifest_path.parent()?;
+            let readme = package.readme.iter().filter(|path| folder.join(path).is_file());
+            let readme = readme.filter_map(|path| path.file_name().map(str::to_owned));
+            let others = fs::read_dir(folder).into_iter().flatten().flatten();
+            let others = others.filter(|file| file.path().is_file());
+            let others = others.map(|file| file.file_name().to_string_lossy().into_owned());
+            Some(Listing {
+                is_published: package.publish.as_ref().is_none_or(|to| !to.is_empty()),
+                has_description: package.description.is_some(),
+                keywords: package.keywords.len(),
+                categories: package.categories.len(),
+                files: readme.chain(others).collect(),
+                uses: member.uses,
+                name: member.name,
+            })
         })
         .collect()
 }

@@ -7,11 +7,12 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueParser};
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, Command, ValueHint, value_parser};
 use ipc_protocol::MessageId;
 use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType};
 
+use super::completions::SHELLS;
 use super::invocation::{LogFormat, LogLevel};
 use super::values::{
     letter, listener, number_between, place, positive, shell_command, whole_number,
@@ -43,6 +44,7 @@ pub(super) fn command() -> Command {
                 .long("home")
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::DirPath)
                 .global(true)
                 .help("The home: the directory with keys, certificates and users [default: $WEB_IPC_HOME, else what /etc/web-ipc/config.toml names, else web-ipc in the user's data directory]"),
         )
@@ -68,6 +70,8 @@ pub(super) fn command() -> Command {
         .subcommand(enrol_command())
         .subcommand(doctor_command())
         .subcommand(config_command())
+        .subcommand(completions_command())
+        .subcommand(manual_command())
 }
 
 fn subcommand(
@@ -379,9 +383,14 @@ fn serve_command() -> Command {
 fn send_command() -> Command {
     let about = "Send a JSON object, or one object a line from files or stdin";
     let send = subcommand("send", 'S', "web-ipc --send [OPTIONS] [OBJECT | FILE...]", about)
-        .arg(Arg::new("object").value_name("OBJECT").num_args(1..).action(ArgAction::Append).help(
-            "The message, a JSON object in quotes; or files with one object a line each [default, or `-`: stdin]",
-        ))
+        .arg(
+            Arg::new("object")
+                .value_name("OBJECT")
+                .num_args(1..)
+                .action(ArgAction::Append)
+                .value_hint(ValueHint::FilePath)
+                .help("The message, a JSON object in quotes; or files with one object a line each [default, or `-`: stdin]"),
+        )
         .arg(
             Arg::new("id")
                 .long("id")
@@ -491,7 +500,8 @@ fn backup_command() -> Command {
         ))
         .arg(
             option("out", 'o', "DIR", "The new directory, which is not sealed; an existing one is never overwritten")
-                .value_parser(value_parser!(PathBuf)),
+                .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::DirPath),
         )
 }
 
@@ -656,6 +666,30 @@ fn config_command() -> Command {
                 .value_name("COMMAND")
                 .help("Show the options of this command alone, such as serve"),
         )
+}
+
+/// A command that tells of the program itself. It came after the letters and abbreviations.
+fn of_the_program(name: &'static str, usage: &'static str, about: &'static str) -> Command {
+    Command::new(name).long_flag(name).override_usage(usage).about(about).args_override_self(true)
+}
+
+fn completions_command() -> Command {
+    let about = "Print completions for a shell";
+    of_the_program("completions", "web-ipc --completions SHELL", about).arg(
+        Arg::new("shell")
+            .value_name("SHELL")
+            .value_parser(PossibleValuesParser::new(SHELLS))
+            .help("The shell"),
+    )
+}
+
+fn manual_command() -> Command {
+    let about = "Print a page of the manual, to be shown by: man -l -";
+    of_the_program("manual", "web-ipc --manual [COMMAND]", about).arg(
+        Arg::new("page")
+            .value_name("COMMAND")
+            .help("The command whose page it is [default: the page of web-ipc]"),
+    )
 }
 
 fn seconds(help: &'static str) -> Arg {

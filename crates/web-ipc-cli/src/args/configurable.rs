@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, Command};
 use super::spelling::other_case;
 
 /// Commands without a table.
-const WITHOUT_TABLE: [&str; 2] = ["config", "help"];
+const WITHOUT_TABLE: [&str; 4] = ["completions", "config", "help", "manual"];
 
 /// Options of every command that are no keys of a table. `home` stands outside the tables.
 const GLOBAL_ONE_TIME: [&str; 3] = ["home", "help", "version"];
