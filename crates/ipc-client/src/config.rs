@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipc_protocol::DEADLINE_SECS_MAX;
 
-use crate::error::SendError;
+use crate::error::{PythonFault, SendError};
 
 /// The settings of a client, see the setters of [`ClientBuilder`](crate::ClientBuilder).
 #[derive(Clone, Debug)]
@@ -74,14 +74,11 @@ impl Config {
     /// Refuses what only a server of this protocol has.
     #[cfg_attr(not(feature = "python-compat"), allow(unused_variables))]
     pub(crate) fn refuse_beyond_messages(&self, what: &'static str) -> Result<(), SendError> {
-        match self.server {
-            ServerKind::WebIpc => Ok(()),
-            #[cfg(feature = "python-compat")]
-            ServerKind::PythonTool => {
-                let fault = crate::error::PythonFault::Lacks { what };
-                Err(SendError::PythonTool { fault })
-            }
+        if self.server == ServerKind::WebIpc {
+            return Ok(());
         }
+        let fault = PythonFault::Lacks { what };
+        Err(SendError::PythonTool { fault })
     }
 
     /// Whether a message without an answer is sent again: the server takes each id once.
