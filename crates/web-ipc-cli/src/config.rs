@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::args::{ConfigView, Row, Shown, Source};
-use crate::error::{Failure, Verdict};
+use crate::error::{self, Failure, Verdict};
 use crate::out::{self, printable};
 
 /// Prints the keys with their values, or the faults.
@@ -25,7 +25,7 @@ pub(crate) fn run(view: ConfigView, json: bool) -> Result<Verdict, Failure> {
         (Some(rows), false) => {
             out::print(&table(&rows))?;
             for fault in &faults {
-                log::error!("{fault}");
+                log::error!(target: error::TARGET, "{fault}");
             }
         }
         (None, false) => {
