@@ -176,8 +176,8 @@ fn contents(pages: &BTreeMap<String, String>) -> String {
     contents
 }
 
-/// The links of built pages to files and anchors that are not there. `exists` says whether a path of
-/// the site is.
+/// The links of built pages to files and anchors that are not there. `exists` says whether a path
+/// of the site is.
 fn lost_links(built: &BTreeMap<String, String>, exists: impl Fn(&Path) -> bool) -> Vec<String> {
     let mut problems = Vec::new();
     // This page has all others in it, with anchors that mdBook makes of them.

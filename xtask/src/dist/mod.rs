@@ -1,5 +1,5 @@
-//! `cargo xtask dist`: builds the command for operators, and packs it: an archive, a Debian package,
-//! an RPM package, their checksums.
+//! `cargo xtask dist`: builds the command for operators, and packs it: an archive, a Debian
+//! package, an RPM package, their checksums.
 //!
 //! People who release come here, and the end-to-end scenarios that install what is packed.
 //! `binary` builds, `pages`, `licences` and `sbom` say what is in it, `tree` has the files of all

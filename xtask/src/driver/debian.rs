@@ -1,7 +1,7 @@
 //! A bare Debian without Rust, in a temporary directory, and as a container in which systemd runs.
 //!
-//! The scenarios of `e2e` that install packages come here. debootstrap makes the first one, which is
-//! kept below `target`; the others are copies of it. All of it needs root.
+//! The scenarios of `e2e` that install packages come here. debootstrap makes the first one, which
+//! is kept below `target`; the others are copies of it. All of it needs root.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::read::TextFile;
 use crate::markdown;
 
-/// The links of all pages that lead nowhere. `exists` says whether a path of the workspace is there.
+/// The links of all pages that lead nowhere. `exists` says whether a path of the workspace is
+/// there.
 pub(super) fn problems(pages: &[TextFile], exists: impl Fn(&str) -> bool) -> Vec<String> {
     let anchors: BTreeMap<&str, BTreeSet<String>> = pages
         .iter()

@@ -1,7 +1,7 @@
 //! Completions for bash, zsh and fish, made from the grammar that clap knows.
 //!
-//! `args.rs` comes here for `--completions`. The generators that come with clap know no command that
-//! is written as a flag, such as `--serve`. Behind an abbreviation longer than a letter nothing is
+//! `args.rs` comes here for `--completions`. The generators that come with clap know no command
+//! that is written as a flag, such as `--serve`. Behind an abbreviation longer than a letter nothing is
 //! completed.
 
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! Pages of the manual, in the language of man(7), made from the same source as `--help`.
 //!
-//! `args.rs` comes here for `--manual`, and packages are made with it: one page for the program, and
-//! one for each command.
+//! `args.rs` comes here for `--manual`, and packages are made with it: one page for the program,
+//! and one for each command.
 
 use std::fmt::Write as _;
 
