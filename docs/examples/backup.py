@@ -3,7 +3,7 @@
 
     python3 backup.py FILE DIR < CODE
 
-writes the files of the home into the new directory DIR. It needs the package `cryptography` from
+writes the files of the home into the new directory DIR: all of them, or nothing. It needs the package `cryptography` from
 version 44 on. docs/operations.md has the format. It is written from that page, and shares no code
 with web-ipc: tests let it open what web-ipc has made.
 """
@@ -12,8 +12,10 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import struct
 import sys
+import tempfile
 
 try:
     from cryptography.fernet import Fernet, InvalidToken
@@ -39,6 +41,8 @@ def unsealed(file, code):
     first = file.read(struct.unpack(">I", length)[0])
     if file.read(8) != hashlib.sha256(head + length + first).digest()[:8]:
         sys.exit("the backup is damaged")
+    if memory > 262144 or passes > 12 or lanes > 4:
+        sys.exit("the backup asks for more memory or time than is allowed")
     code = code.replace("-", "").strip().upper().encode()
     key = Argon2id(
         salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory
@@ -80,28 +84,41 @@ class Stream:
         return read
 
 
+def unpack(pieces, directory):
+    """Writes the files of the home into the empty directory."""
+    stream = Stream(pieces)
+    while length := struct.unpack(">H", stream.read(2))[0]:
+        name = stream.read(length).decode()
+        mode, left = struct.unpack(">HQ", stream.read(10))
+        folder, _, base = name.rpartition("/")
+        if folder not in ("", "issued", "enrolments") or base in ("", ".", ".."):
+            sys.exit(f"no home has a file {name!r}")
+        if folder:
+            os.makedirs(os.path.join(directory, folder), 0o700, exist_ok=True)
+        target = os.path.join(directory, name)
+        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+            while left:
+                left -= out.write(stream.read(min(left, 1 << 20)))
+    # The end of the backup is verified by whoever reads to it.
+    if stream.rest or any(pieces):
+        sys.exit("something follows the last file")
+
+
 def main():
     path, directory = sys.argv[1:]
-    with open(path, "rb") as file:
-        pieces = unsealed(file, sys.stdin.readline())
-        print(json.dumps(json.loads(next(pieces))))
-        stream = Stream(pieces)
-        os.mkdir(directory, 0o700)
-        while length := struct.unpack(">H", stream.read(2))[0]:
-            name = stream.read(length).decode()
-            mode, left = struct.unpack(">HQ", stream.read(10))
-            folder, _, base = name.rpartition("/")
-            if folder not in ("", "issued", "enrolments") or base in ("", ".", ".."):
-                sys.exit(f"no home has a file {name!r}")
-            if folder:
-                os.makedirs(os.path.join(directory, folder), 0o700, exist_ok=True)
-            target = os.path.join(directory, name)
-            with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
-                while left:
-                    left -= out.write(stream.read(min(left, 1 << 20)))
-        # The end of the backup is verified by whoever reads to it.
-        if stream.rest or any(pieces):
-            sys.exit("something follows the last file")
+    if os.path.lexists(directory):
+        sys.exit(f"{directory} is there already")
+    # Only the owner may read it.
+    partial = tempfile.mkdtemp(prefix=".backup-", dir=os.path.dirname(os.path.abspath(directory)))
+    try:
+        with open(path, "rb") as file:
+            pieces = unsealed(file, sys.stdin.readline())
+            header = json.loads(next(pieces))
+            unpack(pieces, partial)
+        os.rename(partial, directory)
+        print(json.dumps(header))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 //! made under a temporary name, and renamed when all of it is on the disk. SQLite copies each
 //! database as of one moment.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ipc_home::{Home, HomeError, locate, make_private_directory, sync_directory};
@@ -18,6 +19,8 @@ pub struct Backup {
     home: Home,
     out: PathBuf,
     partial: PathBuf,
+    /// Holds the lock of `partial`.
+    _held: File,
     is_done: bool,
 }
 
@@ -27,7 +30,8 @@ pub struct Backup {
 pub struct BackedUp {
     /// The path of the copy, which is a complete home.
     pub path: PathBuf,
-    /// The number of messages in its durable inbox, or `None` without one.
+    /// The number of messages in its durable inbox, or `None` without one or with one of an older
+    /// version.
     pub messages: Option<u64>,
 }
 
@@ -70,7 +74,10 @@ impl Backup {
             HomeError::Unwritable { source, .. } => cannot_write(&out, source),
             error => unwritable(error),
         })?;
-        Ok(Self { home: home.clone(), out, partial, is_done: false })
+        // To a restoration, an unlocked directory of such a name was left behind.
+        let held = File::open(&partial).and_then(|held| held.lock().map(|()| held));
+        let held = held.map_err(|source| cannot_write(&out, source))?;
+        Ok(Self { home: home.clone(), out, partial, _held: held, is_done: false })
     }
 
     /// The temporary directory that becomes the backup. A process that must end at once, without

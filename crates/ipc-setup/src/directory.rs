@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ipc_home::{Contents, Home, HomeError, Timestamp, make_private_directory};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::SetupError;
 
@@ -82,6 +84,33 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
     Err(SetupError::MoveAside { path: root.to_owned(), aside: dated(root, now_secs, 1), source })
 }
 
+/// Puts the new home `new`, beside the old one, in its place, and the old one under its dated name.
+/// One step does both: whoever is killed leaves a home in its place. Returns the path of the old
+/// home, or `None` where the file system has no such step; then nothing was changed.
+pub(crate) fn exchange(home: &Home, new: &Path, now_secs: u64) -> io::Result<Option<PathBuf>> {
+    let root = home.root();
+    for attempt in 1..=1000 {
+        let aside = dated(root, now_secs, attempt);
+        // First the new home has the dated name, which the old one gets by the exchange.
+        match renameat_with(CWD, new, CWD, &aside, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => continue,
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let error = match renameat_with(CWD, &aside, CWD, root, RenameFlags::EXCHANGE) {
+            Ok(()) => return Ok(Some(aside)),
+            Err(error) => error,
+        };
+        std::fs::rename(&aside, new)?;
+        return match error {
+            Errno::INVAL | Errno::NOSYS | Errno::NOTSUP => Ok(None),
+            error => Err(error.into()),
+        };
+    }
+    Ok(None)
+}
+
 /// Removes temporary files of runs that were killed. The caller holds the lock, so that no other
 /// run still writes them.
 pub(crate) fn clean(home: &Home) -> Result<(), SetupError> {
@@ -130,6 +159,25 @@ mod tests {
         std::fs::create_dir(dated(&root, 0, 1)).unwrap();
         assert_eq!(move_aside(&Home::at(&root), 0).unwrap(), dated(&root, 0, 2));
         assert_eq!(root.read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_exchange_leaves_a_home_in_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, new) = (directory.path().join("home"), directory.path().join("new"));
+        for path in [&root, &new, &dated(&root, 0, 1)] {
+            std::fs::create_dir(path).unwrap();
+        }
+        std::fs::write(root.join("old"), "").unwrap();
+        std::fs::write(new.join("new"), "").unwrap();
+        let aside = exchange(&Home::at(&root), &new, 0).unwrap().unwrap();
+        assert_eq!(aside, dated(&root, 0, 2));
+        assert!(root.join("new").exists() && aside.join("old").exists() && !new.exists());
+        // What fails changes nothing.
+        std::fs::create_dir(&new).unwrap();
+        let gone = Home::at(directory.path().join("gone"));
+        assert!(exchange(&gone, &new, 0).is_err());
+        assert!(new.exists() && !dated(gone.root(), 0, 1).exists());
     }
 
     #[test]

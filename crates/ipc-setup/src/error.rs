@@ -355,6 +355,20 @@ pub enum SetupError {
         /// The error of the system.
         source: io::Error,
     },
+    /// A backup of this home could not be restored, and so none was made.
+    #[error("a backup of {} could not be restored: {reason}", path.display())]
+    NotRestorable {
+        /// The home.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The code of a new backup could not be shown. The backup was removed.
+    #[error("cannot show the code of the backup")]
+    CodeNotShown {
+        /// The error of the system.
+        source: io::Error,
+    },
     /// The key of a backup could not be derived: there is no memory for it.
     #[error("cannot derive the key of the backup from its code")]
     BackupKey,
@@ -383,12 +397,12 @@ pub enum SetupError {
         source: DatabaseError,
     },
     /// What is in the backup does not fit together.
-    #[error("what is in the backup {} cannot be used", path.display())]
+    #[error("what is in the backup {} cannot be used: {reason}", path.display())]
     RestoredHome {
         /// The file of the backup.
         path: PathBuf,
         /// What is wrong with it.
-        source: HomeError,
+        reason: String,
     },
     /// Something is in the directory to which a backup was to be restored.
     #[error("{} is not empty", path.display())]
@@ -396,11 +410,22 @@ pub enum SetupError {
         /// The directory.
         path: PathBuf,
     },
+    /// The place of the home is the root of a file system, or a directory that was mounted.
+    #[error("{} is a mount point, and a home is put in its place by a rename", path.display())]
+    RestoreMountPoint {
+        /// The place.
+        path: PathBuf,
+    },
     /// The restored home could not be put in its place.
-    #[error("cannot put the restored home at {}", path.display())]
+    #[error("cannot put the restored home at {}{}", path.display(), match aside {
+        Some(aside) => format!(", and the old one is {} now", aside.display()),
+        None => String::new(),
+    })]
     RestorePlace {
         /// The place.
         path: PathBuf,
+        /// Where the old home is, if it was moved aside and could not be moved back.
+        aside: Option<PathBuf>,
         /// The error of the system.
         source: io::Error,
     },
@@ -522,9 +547,15 @@ impl SetupError {
             Self::RestoredDatabase { .. } | Self::RestoredHome { .. } => {
                 Remedy::act("use another backup")
             }
+            Self::NotRestorable { .. } => {
+                Remedy::act("run web-ipc --doctor, which says what mends it")
+            }
             Self::RestoreNotEmpty { .. } => Remedy::MoveHomeAside,
+            Self::RestoreMountPoint { .. } => Remedy::act(
+                "restore to a directory within the volume, with --home DIR, and use that",
+            ),
             Self::RestorePlace { .. } => Remedy::UseAnotherHome,
-            Self::BackupKey | Self::Aborted => return None,
+            Self::BackupKey | Self::Aborted | Self::CodeNotShown { .. } => return None,
             Self::Inbox { source } => match source {
                 // The copy is read-only, not the home: another home would not help.
                 DatabaseError::ReadOnly { .. } => return None,

@@ -3,8 +3,13 @@
 //! A sealed backup and a restoration come here. They run on one thread, while another may be told
 //! to end them at once: either the change is complete then, or nothing of it is left.
 
+use std::fs::{DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipc_home::DIRECTORY_MODE;
 
 use crate::SetupError;
 
@@ -59,6 +64,11 @@ impl Leftovers {
         Ok(made)
     }
 
+    /// Refuses to go on with a change that was aborted.
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
+        if self.state().is_aborted { Err(SetupError::Aborted) } else { Ok(()) }
+    }
+
     /// Completes the change with its last step, unless it was aborted.
     pub(crate) fn commit<T>(
         &self,
@@ -81,6 +91,55 @@ impl Leftovers {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes a temporary directory, and locks it. The lock ends with the process: a directory without
+/// one was left behind by a run that was killed. Between its making and its locking another run may
+/// have removed it, so the caller looks whether it is there.
+pub(crate) fn make_locked_directory(path: &Path) -> io::Result<File> {
+    // Another user's directory is never filled, nor an older one.
+    DirBuilder::new().mode(DIRECTORY_MODE).create(path)?;
+    let locked = || {
+        // The umask can only take bits away, so the mode is set once more.
+        std::fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?;
+        let held = File::open(path)?;
+        held.lock()?;
+        Ok(held)
+    };
+    locked().inspect_err(|_| drop(std::fs::remove_dir(path)))
+}
+
+/// Removes what killed runs of this user have left in `directory`: directories whose names are
+/// `before`, 16 hexadecimal digits and `after`, and whose lock nobody holds. Best effort, since the
+/// next run does it again.
+pub(crate) fn remove_abandoned(directory: &Path, before: &str, after: &str) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        let digits = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(before))
+            .and_then(|name| name.strip_suffix(after));
+        let is_temporary = digits.is_some_and(is_random);
+        let is_own = || {
+            path.symlink_metadata().is_ok_and(|there| {
+                there.is_dir() && there.uid() == rustix::process::geteuid().as_raw()
+            })
+        };
+        if !is_temporary || !is_own() {
+            continue;
+        }
+        let Ok(opened) = File::open(&path) else { continue };
+        if opened.try_lock().is_ok() {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Whether the text is how a random number is written in the name of a temporary directory.
+fn is_random(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Removes files and directories, to which another thread may still write. Best effort: there is
@@ -143,6 +202,33 @@ mod tests {
         assert!(!handle.abort());
         leftovers.remove();
         assert!(folder.exists());
+    }
+
+    #[test]
+    fn only_what_a_killed_run_has_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = [
+            ".backup-0123456789abcdef",
+            ".backup-0123456789abcde",
+            ".backup-0123456789abcdef0",
+            ".backup-0123456789ABCDEF",
+            ".backup-manual",
+            "backup-0123456789abcdef",
+        ];
+        for name in names {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        std::fs::write(directory.path().join(".backup-1111111111111111"), "a file").unwrap();
+        let locked = directory.path().join(".backup-2222222222222222");
+        let held = make_locked_directory(&locked).unwrap();
+        let there = |name: &str| directory.path().join(name).exists();
+        remove_abandoned(directory.path(), ".backup-", "");
+        assert!(!there(names[0]));
+        assert!(names[1..].iter().all(|name| there(name)));
+        assert!(there(".backup-1111111111111111") && locked.exists());
+        drop(held);
+        remove_abandoned(directory.path(), ".backup-", "");
+        assert!(!locked.exists());
     }
 
     #[test]

@@ -77,6 +77,7 @@ mod rotate;
 mod sealed_backup;
 mod sealed_stream;
 mod snapshot;
+mod soundness;
 #[cfg(test)]
 mod testing;
 mod users;

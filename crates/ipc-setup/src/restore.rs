@@ -1,30 +1,31 @@
 //! Makes a home of a sealed backup: all of it, or nothing.
 //!
 //! The command line comes here. The files are unpacked beside the place of the home, checked, and
-//! put in their place by a rename. An older home in that place is moved aside first, where the
-//! caller allows that, and only when all else is done.
+//! put in their place by a rename. An older home in that place is moved aside by the same step, where
+//! the caller allows that and the file system can, and only when all else is done.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, BufReader};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ipc_home::sync_directory;
-use ipc_home::{Contents, DIRECTORY_MODE, Home, HomeError, InUse, locate, make_private_directory};
-use ipc_inbox::InboxReader;
-use ipc_store::{DatabaseError, StoreError};
+use ipc_home::{Contents, Home, HomeError, InUse, locate, make_private_directory};
 
 use crate::archive::{self, UnpackError};
 use crate::backup_error::BackupFileError;
 use crate::code::Code;
 use crate::init::InitOptions;
-use crate::leftovers::{AbortHandle, Leftovers};
+use crate::leftovers::{AbortHandle, Leftovers, make_locked_directory, remove_abandoned};
 use crate::lock::Lock;
 use crate::random::random_bytes;
 use crate::sealed_backup::{FORMAT, Header};
 use crate::sealed_stream::{ReadError, SealedReader};
-use crate::users::runtime;
-use crate::{SetupError, directory, provision};
+use crate::soundness::{self, Unsound};
+use crate::{SetupError, directory};
+
+/// The end of the name of a directory with a home that is being put together.
+const PARTIAL: &str = ".tmp";
 
 /// A restoration that was begun. If it is dropped before it is done, it removes what it has
 /// written.
@@ -47,7 +48,8 @@ pub struct Restored {
     pub made_at_secs: u64,
     /// The path of the home that it was made of, as text.
     pub made_of: String,
-    /// The number of messages in the durable inbox, or `None` without one.
+    /// The number of messages in the durable inbox, or `None` without one or with one of an older
+    /// version.
     pub messages: Option<u64>,
     /// Where the old home is, if [`InitOptions::force`] moved one aside.
     pub kept_aside: Option<PathBuf>,
@@ -60,8 +62,8 @@ impl Restore {
     ///
     /// # Errors
     /// [`SetupError::BackupFileUnreadable`]; [`SetupError::BackupFile`] for a directory;
-    /// [`SetupError::RestoreNotEmpty`]; [`SetupError::InUse`]; and what is wrong with the
-    /// directory, as for [`init`](crate::init).
+    /// [`SetupError::RestoreMountPoint`]; [`SetupError::RestoreNotEmpty`]; [`SetupError::InUse`];
+    /// and what is wrong with the directory, as for [`init`](crate::init).
     pub fn begin(file: &Path, path: &Path, options: &InitOptions) -> Result<Self, SetupError> {
         let unreadable =
             |source| SetupError::BackupFileUnreadable { path: file.to_owned(), source };
@@ -75,6 +77,7 @@ impl Restore {
         let home = Home::at(directory::without_link(locate(Some(path))?));
         let leftovers = Leftovers::default();
         let restore = Self { file, opened, home, options: *options, leftovers };
+        restore.refuse_mount_point()?;
         restore.check_place()?;
         Ok(restore)
     }
@@ -101,7 +104,7 @@ impl Restore {
             .ok()
             .filter(|header: &Header| header.format == FORMAT)
             .ok_or_else(|| self.bad(BackupFileError::Unsupported))?;
-        let partial = self.make_partial()?;
+        let (partial, _held) = self.make_partial()?;
         archive::unpack(&mut reader, partial.root()).map_err(|error| match error {
             UnpackError::Read(error) => self.of_read(error),
             UnpackError::Write(path, source) => HomeError::Unwritable { path, source }.into(),
@@ -163,84 +166,76 @@ impl Restore {
         }
     }
 
-    /// Makes the directory in which the home is put together, beside the place of the home.
-    fn make_partial(&self) -> Result<Home, SetupError> {
+    /// Makes the directory in which the home is put together, beside the place of the home, and
+    /// locks it. Removes those of runs that were killed: whole homes, unsealed.
+    fn make_partial(&self) -> Result<(Home, File), SetupError> {
         let root = self.home.root();
         let parent = root.parent().unwrap_or(Path::new("/"));
         directory::make_parents(parent)?;
-        let mut name = std::ffi::OsString::from(".");
-        name.push(root.file_name().unwrap_or_default());
-        name.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random_bytes()?)));
-        let partial = parent.join(name);
-        self.leftovers.make(&partial, |path| {
-            // Another user's directory is never filled, nor an older one.
-            DirBuilder::new().mode(DIRECTORY_MODE).create(path).map_err(|source| {
-                // The user knows the home, not the temporary name.
-                HomeError::Unwritable { path: root.to_owned(), source }.into()
-            })
-        })?;
-        let partial = Home::at(partial);
-        partial.check_directory()?;
-        Ok(partial)
+        let mut before = std::ffi::OsString::from(".");
+        before.push(root.file_name().unwrap_or_default());
+        before.push(".");
+        if let Some(before) = before.to_str() {
+            remove_abandoned(parent, before, PARTIAL);
+        }
+        loop {
+            let mut name = before.clone();
+            name.push(format!("{:016x}{PARTIAL}", u64::from_ne_bytes(random_bytes()?)));
+            let partial = Home::at(parent.join(name));
+            let held = self.leftovers.make(partial.root(), |path| {
+                make_locked_directory(path).map_err(|source| {
+                    // The user knows the home, not the temporary name.
+                    HomeError::Unwritable { path: root.to_owned(), source }.into()
+                })
+            })?;
+            if partial.root().is_dir() {
+                partial.check_directory()?;
+                return Ok((partial, held));
+            }
+        }
     }
 
     /// Checks that the home is whole, and that what is in it can be used. Returns how many messages
     /// its durable inbox has.
     fn check(&self, home: &Home) -> Result<Option<u64>, SetupError> {
-        let unusable = |source| SetupError::RestoredHome { path: self.file.clone(), source };
-        let of_database = |source| SetupError::RestoredDatabase { path: self.file.clone(), source };
-        let missing = provision::missing(home)?;
-        if !missing.is_empty() {
-            return Err(self.bad(BackupFileError::NotWhole { missing }));
-        }
-        home.check_directory().map_err(unusable)?;
-        // Opened with the envelope keys.
-        home.admin_credentials().map_err(unusable)?;
-        home.session_keys().map_err(unusable)?;
-        home.ca_certificates().map_err(unusable)?;
-        let runtime = runtime()?;
-        if home.users_url()?.is_none() {
-            let path = home.users_db_checked().map_err(unusable)?;
-            match runtime.block_on(ipc_store::check_integrity(&path)) {
-                Err(StoreError::Database(error)) => return Err(of_database(error)),
-                checked => checked?,
-            }
-        }
-        let inbox = home.inbox_db_checked().map_err(unusable)?;
-        if !provision::exists(&inbox)? {
-            return Ok(None);
-        }
-        let messages: Result<u64, DatabaseError> = runtime.block_on(async {
-            ipc_inbox::check_integrity(&inbox).await?;
-            InboxReader::open(&inbox).await?.messages().await
-        });
-        match messages {
-            // An older version's file, which the server brings up to date.
-            Err(DatabaseError::Outdated { .. }) => Ok(None),
-            messages => messages.map(Some).map_err(of_database),
-        }
+        let path = || self.file.clone();
+        home.check_directory()?;
+        soundness::check(home).map_err(|unsound| match unsound {
+            Unsound::Missing(missing) => self.bad(BackupFileError::NotWhole { missing }),
+            Unsound::Unusable(reason) => SetupError::RestoredHome { path: path(), reason },
+            Unsound::Database(source) => SetupError::RestoredDatabase { path: path(), source },
+            Unsound::Unchecked(error) => error,
+        })
     }
 
     /// The last step. Returns the path of the old home, if one was moved aside.
     fn put_in_place(&self, partial: &Home, moves_old: bool) -> Result<Option<PathBuf>, SetupError> {
         let root = self.home.root();
-        let rename = || {
-            std::fs::rename(partial.root(), root).map_err(|source| match source.kind() {
-                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
-                    SetupError::RestoreNotEmpty { path: root.to_owned() }
-                }
-                _ => SetupError::RestorePlace { path: root.to_owned(), source },
-            })
+        let failed = |source: io::Error, aside: Option<PathBuf>| match source.kind() {
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists if aside.is_none() => {
+                SetupError::RestoreNotEmpty { path: root.to_owned() }
+            }
+            // A directory of the same file system may be mounted, too.
+            io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices if aside.is_none() => {
+                SetupError::RestoreMountPoint { path: root.to_owned() }
+            }
+            _ => SetupError::RestorePlace { path: root.to_owned(), aside, source },
         };
+        let rename = || std::fs::rename(partial.root(), root);
         if !moves_old {
-            rename()?;
+            rename().map_err(|source| failed(source, None))?;
             return Ok(None);
         }
-        let aside = directory::move_aside(&self.home, self.options.now_secs)?;
-        if let Err(error) = rename() {
+        let now_secs = self.options.now_secs;
+        let exchanged = directory::exchange(&self.home, partial.root(), now_secs);
+        if let Some(aside) = exchanged.map_err(|source| failed(source, None))? {
+            return Ok(Some(aside));
+        }
+        let aside = directory::move_aside(&self.home, now_secs)?;
+        if let Err(source) = rename() {
             // Another process may have filled the directory; then both are kept.
-            let _ = std::fs::remove_dir(root).and_then(|()| std::fs::rename(&aside, root));
-            return Err(error);
+            let back = std::fs::remove_dir(root).and_then(|()| std::fs::rename(&aside, root));
+            return Err(failed(source, back.is_err().then_some(aside)));
         }
         Ok(Some(aside))
     }
@@ -248,12 +243,26 @@ impl Restore {
     /// Locks the old home, so that nobody changes it and no server starts on it.
     fn hold_old(&self) -> Result<(Lock, InUse), SetupError> {
         loop {
+            // It may be gone by now.
+            self.home.check_directory()?;
             let Some(lock) = Lock::acquire(&self.home)? else { continue };
             let alone = self.home.try_hold_alone()?;
             let alone =
                 alone.ok_or_else(|| SetupError::InUse { path: self.home.root().to_owned() })?;
             return Ok((lock, alone));
         }
+    }
+
+    /// Refuses a home that is the root of a file system: no rename puts another in its place.
+    fn refuse_mount_point(&self) -> Result<(), SetupError> {
+        let root = self.home.root();
+        let parent = root.parent().unwrap_or(Path::new("/"));
+        if let (Ok(there), Ok(beside)) = (root.metadata(), parent.metadata())
+            && (there.dev() != beside.dev() || root.parent().is_none())
+        {
+            return Err(SetupError::RestoreMountPoint { path: root.to_owned() });
+        }
+        Ok(())
     }
 }
 

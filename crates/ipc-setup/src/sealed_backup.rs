@@ -1,24 +1,28 @@
 //! Writes a whole home to one file that only a code opens, also while servers use the home.
 //!
 //! The command line comes here. The home is copied as `snapshot` does it, to a directory within the
-//! home, since nowhere else may its secrets lie unsealed. `archive` then puts the files of the copy
-//! into a `sealed_stream`, and the copy is removed. The file gets its name when it is complete and
-//! on the disk.
+//! home, so that its secrets lie unsealed in no other place. A home on a read-only file system is
+//! copied to the directory for temporary files. `soundness` checks the copy, `archive` puts its files
+//! into a `sealed_stream`, and it is removed. The file gets its name when it is complete, on the
+//! disk, and its code was shown.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ipc_home::{DIRECTORY_MODE, FILE_MODE, Home, HomeError};
+use ipc_home::{FILE_MODE, Home, HomeError};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, PackError};
 use crate::backup::BackedUp;
 use crate::code::Code;
-use crate::leftovers::{AbortHandle, Leftovers};
+use crate::leftovers::{AbortHandle, Leftovers, make_locked_directory, remove_abandoned};
 use crate::random::random_bytes;
 use crate::sealed_stream::{SealedWriter, WriteError};
+use crate::soundness::{self, Unsound};
 use crate::{SetupError, snapshot};
 
 /// The layout of what is sealed.
@@ -84,27 +88,69 @@ impl SealedBackup {
     /// [`SetupError::BackupFileUnwritable`]; [`SetupError::Aborted`]; otherwise the error of the
     /// home, the disk or a database. What was written is removed.
     pub fn run(self, code: &Code, now_secs: u64) -> Result<BackedUp, SetupError> {
+        self.run_and_show(code, now_secs, || Ok(()))
+    }
+
+    /// [`run`](Self::run) with a new code. `show` keeps the code, or shows it to a person. The file
+    /// is complete then, but gets its name afterwards: no backup is left whose code nobody has.
+    ///
+    /// # Errors
+    /// As those of [`run`](Self::run), and [`SetupError::CodeNotShown`].
+    pub fn run_and_show(
+        self,
+        code: &Code,
+        now_secs: u64,
+        show: impl FnOnce() -> io::Result<()>,
+    ) -> Result<BackedUp, SetupError> {
         let random = u64::from_ne_bytes(random_bytes()?);
         let partial = self.partial(random);
         let file = self.leftovers.make(&partial, |path| {
             let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
-            file.map_err(|source| unwritable(&self.out, source))
+            file.and_then(|file| {
+                // The umask can only take bits away, so the mode is set once more.
+                file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+                Ok(file)
+            })
+            .map_err(|source| unwritable(&self.out, source))
         })?;
-        remove_abandoned(&self.home);
+        for directory in [self.home.root(), &std::env::temp_dir()] {
+            remove_abandoned(directory, STAGING, "");
+        }
         let (staging, _held) = self.make_staging()?;
-        let messages = snapshot::take(&self.home, &staging).map_err(of_staging)?;
+        snapshot::take(&self.home, &staging).map_err(of_staging)?;
+        let messages = self.check(&staging)?;
         let file = self.seal(file, &staging, code, now_secs)?;
         file.sync_all().map_err(|source| unwritable(&self.out, source))?;
+        // Not within the last step, which cannot be aborted: whoever reads may let it wait.
+        self.leftovers.check()?;
+        show().map_err(|source| SetupError::CodeNotShown { source })?;
         self.leftovers.commit(|| {
-            if self.out.symlink_metadata().is_ok() {
-                return Err(SetupError::BackupFileExists { path: self.out.clone() });
-            }
-            std::fs::rename(&partial, &self.out).map_err(|source| unwritable(&self.out, source))
+            rename_to_new(&partial, &self.out).map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    SetupError::BackupFileExists { path: self.out.clone() }
+                }
+                _ => unwritable(&self.out, source),
+            })
         })?;
         let parent = self.out.parent().unwrap_or(Path::new("/"));
         let synced = File::open(parent).and_then(|directory| directory.sync_all());
         synced.map_err(|source| unwritable(&self.out, source))?;
         Ok(BackedUp { path: self.out.clone(), messages })
+    }
+
+    /// Checks that the copy could be restored. Returns how many messages its durable inbox has.
+    fn check(&self, staging: &Path) -> Result<Option<u64>, SetupError> {
+        let users_url = self.home.users_url()?;
+        let copy = Home::at(staging).with_users_url(users_url.as_ref().map(|url| url.as_str()));
+        let path = || self.home.root().to_owned();
+        soundness::check(&copy).map_err(|unsound| match unsound {
+            Unsound::Missing(missing) => SetupError::PiecesMissing { path: path(), missing },
+            Unsound::Unusable(reason) => SetupError::NotRestorable { path: path(), reason },
+            Unsound::Database(error) => {
+                SetupError::NotRestorable { path: path(), reason: error.to_string() }
+            }
+            Unsound::Unchecked(error) => error,
+        })
     }
 
     /// The path of the file while it is written.
@@ -132,12 +178,7 @@ impl SealedBackup {
         let make = |directory: &Path| {
             let path = directory.join(&name);
             let held = self.leftovers.make(&path, |path| {
-                let made = DirBuilder::new().mode(DIRECTORY_MODE).create(path);
-                let held = made.and_then(|()| File::open(path)).and_then(|held| {
-                    held.lock()?;
-                    Ok(held)
-                });
-                held.map_err(|source| {
+                make_locked_directory(path).map_err(|source| {
                     HomeError::Unwritable { path: path.to_owned(), source }.into()
                 })
             });
@@ -186,6 +227,18 @@ impl Drop for SealedBackup {
     }
 }
 
+/// Renames a file to a name that nothing has.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Not every file system can.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        renamed => renamed.map_err(io::Error::from),
+    }
+}
+
 fn unwritable(out: &Path, source: io::Error) -> SetupError {
     SetupError::BackupFileUnwritable { path: out.to_owned(), source }
 }
@@ -195,22 +248,6 @@ fn of_staging(error: SetupError) -> SetupError {
     match error {
         SetupError::BackupUnwritable { source } => SetupError::Home(source),
         error => error,
-    }
-}
-
-/// Removes the copies of runs that were killed: nobody holds their lock. Best effort, since the
-/// next run does it again.
-fn remove_abandoned(home: &Home) {
-    let Ok(entries) = std::fs::read_dir(home.root()) else { return };
-    for entry in entries.flatten() {
-        let is_staging = entry.file_name().to_str().is_some_and(|name| name.starts_with(STAGING));
-        if !is_staging || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        let Ok(directory) = File::open(entry.path()) else { continue };
-        if directory.try_lock().is_ok() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
     }
 }
 

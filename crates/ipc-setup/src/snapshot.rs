@@ -10,13 +10,14 @@ use std::path::Path;
 
 use ipc_home::{FILE_MODE, Home, HomeError, make_private_directory, sync_directory};
 use ipc_inbox::InboxReader;
+use ipc_store::DatabaseError;
 
 use crate::SetupError;
 use crate::lock::Lock;
 use crate::users::runtime;
 
 /// Copies a complete home to an empty directory. The copy is on the disk when this returns. Returns
-/// how many messages its durable inbox has, or `None` without one.
+/// how many messages its durable inbox has, or `None` without one or with one of an older version.
 ///
 /// # Errors
 /// [`SetupError::BackupUnwritable`] for the directory; otherwise the error of the home or of a
@@ -91,8 +92,12 @@ async fn copy_inbox(home: &Home, to: &Path) -> Result<Option<u64>, SetupError> {
     let copy = to.join("inbox.db");
     let failed = |source| SetupError::Inbox { source };
     ipc_inbox::copy(&inbox, &copy).await.map_err(failed)?;
-    let messages = InboxReader::open(&copy).await.map_err(failed)?.messages().await;
-    messages.map(Some).map_err(failed)
+    match InboxReader::open(&copy).await {
+        Ok(reader) => reader.messages().await.map(Some).map_err(failed),
+        // An older version's file, which the server brings up to date.
+        Err(DatabaseError::Outdated { .. }) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Whether a file is not copied as a file: a lock or a temporary file, which has a meaning only

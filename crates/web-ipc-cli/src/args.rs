@@ -602,6 +602,9 @@ fn backup(command: &Command, options: &ArgMatches) -> Result<Option<Action>, Usa
     };
     match (sealed_file(command, "backup", options)?, out) {
         (Some(_), Some(_)) => wrong("'<FILE>' and '--out <DIR>' cannot be used together"),
+        (Some(_), None) if options.get_flag("run") => {
+            wrong("'--run' makes a copy in '--out <DIR>', and not in '<FILE>'")
+        }
         (Some(file), None) => {
             Ok(Some(Action::SealedBackup { file, code_file: code_file(options) }))
         }

@@ -65,25 +65,24 @@ pub(crate) fn seal(
     let home = Home::open_as_configured(locate(explicit_home)?)?;
     let backup = SealedBackup::begin(&home, file)?;
     let (code, is_new) = match code_file {
-        Some(code_file) => (code::in_file(code_file, file)?, false),
+        Some(code_file) => (code::for_backup(code_file)?, false),
         None => (Code::generate()?, true),
     };
-    let shown = code.clone();
     until_signal(
         backup.abort_handle(),
         "nothing of the backup is left",
-        move || backup.run(&code, InitOptions::now().now_secs),
+        move || {
+            // Shown before the file has its name: nothing that fails later can lose the code.
+            let show = || if is_new { code::show(&code) } else { Ok(()) };
+            backup.run_and_show(&code, InitOptions::now().now_secs, show)
+        },
         |made| {
             report_line(format_args!(
                 "Backed up {} to {}",
                 shell_quoted(home.root()),
                 shell_quoted(&made.path)
             ))?;
-            tell_contents(&home, made.messages)?;
-            if is_new {
-                code::show(&shown);
-            }
-            Ok(())
+            tell_contents(&home, made.messages)
         },
     )
 }
@@ -140,6 +139,9 @@ pub(crate) fn tell_contents(home: &Home, messages: Option<u64>) -> Result<(), Fa
             let messages = counted(u32::try_from(messages).unwrap_or(u32::MAX), "message");
             report_line(format_args!("  inbox.db  {messages}"))
         }
+        None if home.inbox_db().exists() => report_line(format_args!(
+            "  inbox.db  of an older version: its messages are not counted"
+        )),
         None => report_line(format_args!(
             "  inbox.db  none: messages in memory, or on NATS JetStream, are not in it"
         )),

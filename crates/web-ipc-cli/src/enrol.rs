@@ -107,8 +107,8 @@ fn create(home: &Home, create: &EnrolCreate) -> Result<(), Failure> {
         bundle.enrolment.server,
         bundle.enrolment.addresses.join(", ")
     );
-    code::show(&bundle.code);
-    Ok(())
+    code::show(&bundle.code)
+        .map_err(|error| Failure::of(&error, None).while_doing("cannot show the code"))
 }
 
 fn new_file(path: &Path) -> Result<File, Failure> {

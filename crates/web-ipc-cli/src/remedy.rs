@@ -301,7 +301,9 @@ pub(crate) fn sentence(remedy: &Remedy, reader: &Reader<'_>) -> String {
         Remedy::ChooseBackupPlace => {
             "name a directory elsewhere that is not there yet with --out DIR".to_owned()
         }
-        Remedy::ChooseBackupFile => "name a file elsewhere that is not there yet".to_owned(),
+        Remedy::ChooseBackupFile => {
+            "choose a path outside the home that does not exist yet".to_owned()
+        }
         Remedy::MoveHomeAside => {
             "give --force to have it kept aside under a dated name, or another directory with \
              --home DIR"

@@ -41,7 +41,9 @@ fn tell(file: &Path, restored: &Restored) -> Result<(), Failure> {
         shell_quoted(file)
     ))?;
     backup::tell_contents(&restored.home, restored.messages)?;
+    // Users in PostgreSQL are not in a backup.
+    let users = if restored.home.users_url()?.is_some() { "" } else { "users, " };
     report_line(format_args!(
-        "  later     changes of users, keys, enrolments and revoked certificates are not in it"
+        "  not restored: later changes of {users}keys, enrolments and revoked certificates"
     ))
 }

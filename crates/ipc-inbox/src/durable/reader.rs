@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use ipc_sqlite::{Database, DatabaseError, Options};
+use ipc_sqlite::{Database, DatabaseError, Options, Schema};
 
 use super::{dead_letter_rows, statements};
 use crate::dead_letter::{DeadLetter, DeadLetterId};
@@ -103,15 +103,35 @@ impl InboxReader {
 /// # Errors
 /// [`DatabaseError`].
 pub async fn check_integrity(path: &Path) -> Result<(), DatabaseError> {
+    for schema in schemas() {
+        match ipc_sqlite::check_integrity(path, &schema, &Options::new()).await {
+            Err(DatabaseError::Outdated { .. }) => {}
+            checked => return checked,
+        }
+    }
     ipc_sqlite::check_integrity(path, &statements::SCHEMA, &Options::new()).await
 }
 
 /// Copies the file of a durable inbox at `from`, as it is at this moment, to `to`, which must not
 /// exist. A server may have the file open. Only the owner may read the copy (mode 0600). The copy
-/// needs no other file beside it. On an error an incomplete copy may be left.
+/// needs no other file beside it. A file of an older version is copied as it is. On an error an
+/// incomplete copy may be left.
 ///
 /// # Errors
 /// Any [`DatabaseError`], of either file.
 pub async fn copy(from: &Path, to: &Path) -> Result<(), DatabaseError> {
+    for schema in schemas() {
+        match ipc_sqlite::copy(from, to, &schema, &Options::new()).await {
+            Err(DatabaseError::Outdated { .. }) => {}
+            copied => return copied,
+        }
+    }
     ipc_sqlite::copy(from, to, &statements::SCHEMA, &Options::new()).await
+}
+
+/// The schema and those of older versions, newest first. A file is not brought up to date for a
+/// copy or a check: a server of an older version may have it open.
+fn schemas() -> impl Iterator<Item = Schema> {
+    let all = statements::SCHEMA.migrations;
+    (1..=all.len()).rev().map(|count| Schema { migrations: &all[..count], ..statements::SCHEMA })
 }

@@ -266,6 +266,16 @@ async fn a_file_from_before_there_were_reasons_opens_with_its_dead_letters() {
     make_older(&file, 1, undo);
     let outdated = InboxReader::open(file.path()).await.unwrap_err();
     assert!(matches!(outdated, DatabaseError::Outdated { .. }), "{outdated}");
+    // It is copied as it is.
+    let copied = file.path().with_file_name("copy.db");
+    copy(&file.path(), &copied).await.unwrap();
+    ipc_inbox::check_integrity(&copied).await.unwrap();
+    let outdated = InboxReader::open(&copied).await.unwrap_err();
+    assert!(matches!(outdated, DatabaseError::Outdated { .. }), "{outdated}");
+    let database = rusqlite::Connection::open(&copied).unwrap();
+    let count = database.query_row("SELECT count(*) FROM messages", (), |row| row.get(0));
+    assert_eq!(count, Ok(2));
+    drop(database);
     let inbox = file.open().await;
     let dead = inbox.dead(9).await.unwrap();
     assert_eq!((dead.len(), dead[0].message.id), (1, id(1)));

@@ -9,6 +9,7 @@ use super::*;
 use crate::sealed_backup::SealedBackup;
 use crate::testing::{names, new_home};
 use crate::users;
+use crate::users::runtime;
 
 const NOW_SECS: u64 = 1_750_000_000;
 
@@ -216,6 +217,69 @@ fn what_is_sealed_must_be_a_whole_and_sound_home() {
         ((), restore(file.path(), &path, &code).unwrap_err())
     };
     assert!(matches!(nothing, SetupError::BackupFile { .. }), "{nothing:?}");
+}
+
+#[test]
+fn what_is_sealed_must_fit_together() {
+    let (directory, home, ..) = backed_up();
+    let (_other_directory, other) = new_home();
+    let path = directory.path().join("new");
+    for (name, content) in [
+        ("session.key", Vec::new()),
+        ("localhost.key", Vec::new()),
+        ("web-ipc-ca.key", std::fs::read(other.ca_key_file()).unwrap()),
+        ("localhost.crt", std::fs::read(other.root().join("localhost.crt")).unwrap()),
+        ("node.json", b"{".to_vec()),
+    ] {
+        let file = home.root().join(name);
+        let good = std::fs::read(&file).ok();
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        // No such home is backed up, and no such backup is restored.
+        let out = directory.path().join("bad.backup");
+        let begun = SealedBackup::begin(&home, &out).unwrap();
+        let error = begun.run(&Code::generate().unwrap(), NOW_SECS).unwrap_err();
+        let SetupError::NotRestorable { reason, .. } = &error else { panic!("{name}: {error:?}") };
+        assert!(reason.contains(name) && !reason.contains('/'), "{reason}");
+        assert!(error.remedy().is_some() && !out.exists(), "{name}");
+        let (sealed, code) = sealed(home.root(), HEADER);
+        let error = restore(sealed.path(), &path, &code).unwrap_err();
+        let SetupError::RestoredHome { reason, .. } = &error else { panic!("{name}: {error:?}") };
+        assert!(reason.contains(name) && !reason.contains('/'), "{reason}");
+        assert!(!path.exists(), "{name}");
+        match good {
+            Some(good) => std::fs::write(&file, good).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn an_authority_whose_key_is_kept_elsewhere_is_no_fault() {
+    let (directory, home, ..) = backed_up();
+    std::fs::remove_file(home.ca_key_file()).unwrap();
+    let (out, path) = (directory.path().join("keyless"), directory.path().join("new"));
+    let code = Code::generate().unwrap();
+    SealedBackup::begin(&home, &out).unwrap().run(&code, NOW_SECS).unwrap();
+    restore(&out, &path, &code).unwrap();
+    assert!(path.join("web-ipc-ca.crt").exists() && !path.join("web-ipc-ca.key").exists());
+}
+
+#[test]
+fn what_a_killed_restoration_has_left_is_removed_by_the_next_one() {
+    let (directory, _, file, code) = backed_up();
+    let left = directory.path().join(".new.0123456789abcdef.tmp");
+    let others = [".new.manual.tmp", ".other.0123456789abcdef.tmp", ".new.0123456789abcdef"]
+        .map(|name| directory.path().join(name));
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join("envelope.keys"), "unsealed").unwrap();
+    others.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    // One that runs has a lock.
+    let running = directory.path().join(".new.fedcba9876543210.tmp");
+    let _held = make_locked_directory(&running).unwrap();
+    restore(&file, &directory.path().join("new"), &code).unwrap();
+    assert!(!left.exists());
+    assert!(others.iter().all(|path| path.exists()) && running.exists());
 }
 
 #[test]

@@ -76,6 +76,46 @@ fn a_backup_that_was_aborted_or_fails_leaves_nothing() {
     assert_eq!(names(directory.path()), ["home"]);
 }
 
+#[test]
+fn a_file_is_renamed_to_a_name_that_nothing_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let [from, to, taken] = ["from", "to", "taken"].map(|name| directory.path().join(name));
+    std::fs::write(&from, "new").unwrap();
+    std::fs::write(&taken, "old").unwrap();
+    let error = rename_to_new(&from, &taken).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&taken).unwrap(), b"old");
+    rename_to_new(&from, &to).unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), b"new");
+    assert!(!from.exists());
+}
+
+#[test]
+fn the_code_is_shown_before_the_file_has_its_name() {
+    let (directory, home) = new_home();
+    let (before, out) = (names(home.root()), directory.path().join("home.backup"));
+    let code = Code::generate().unwrap();
+    let run = |show: &dyn Fn() -> io::Result<()>| {
+        SealedBackup::begin(&home, &out).unwrap().run_and_show(&code, NOW_SECS, show)
+    };
+    let error = run(&|| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+    assert!(matches!(error, SetupError::CodeNotShown { .. }), "{error:?}");
+    assert_eq!(names(directory.path()), ["home"]);
+    assert_eq!(names(home.root()), before);
+    run(&|| {
+        assert!(!out.exists());
+        Ok(())
+    })
+    .unwrap();
+    assert!(out.exists());
+    // Nobody is shown the code of a backup that was aborted.
+    std::fs::remove_file(&out).unwrap();
+    let begun = SealedBackup::begin(&home, &out).unwrap();
+    assert!(begun.abort_handle().abort());
+    let aborted = begun.run_and_show(&code, NOW_SECS, || panic!("it was aborted"));
+    assert!(matches!(aborted, Err(SetupError::Aborted)));
+}
+
 /// `docs/examples/backup.py` is written from the page with the format.
 #[test]
 fn another_implementation_opens_it() {
@@ -117,4 +157,20 @@ fn another_implementation_opens_it() {
     let other = Code::generate().unwrap().to_string();
     let (is_opened, told) = opened(&other, &directory.path().join("other")).unwrap();
     assert!(!is_opened && told.contains("the code does not open this backup"), "{told}");
+    // Nothing is left of a backup that is damaged, or that asks for too much memory.
+    let good = std::fs::read(&out).unwrap();
+    let before = names(directory.path());
+    let mut damaged = good.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let mut costly = good.clone();
+    costly[4] = 1;
+    let length = u32::from_be_bytes(costly[32..36].try_into().unwrap()) as usize;
+    let check = <sha2::Sha256 as sha2::Digest>::digest(&costly[..36 + length]);
+    costly[36 + length..][..8].copy_from_slice(&check[..8]);
+    for (bad, expected) in [(damaged, "the backup is damaged"), (costly, "more memory or time")] {
+        std::fs::write(&out, bad).unwrap();
+        let (is_opened, told) = opened(&code.to_string(), &directory.path().join("other")).unwrap();
+        assert!(!is_opened && told.contains(expected), "{told}");
+        assert_eq!(names(directory.path()), before);
+    }
 }

@@ -152,7 +152,7 @@ fn a_backup_that_fails_or_is_ended_leaves_nothing() {
 }
 
 /// Runs `web-ipc`, with this on its stdin.
-fn run(world: &World, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
+fn run_with(world: &World, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
     let mut child = world
         .program_itself()
         .args(arguments)
@@ -178,7 +178,7 @@ fn a_sealed_backup_made_beside_a_running_server_is_restored_with_its_messages_an
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     server.wait_for_log_times("ended with exit status: 3", 2);
     let before = names(&world.home());
-    let (status, told, error) = run(&world, &["--backup", "home.backup"], "");
+    let (status, told, error) = run_with(&world, &["--backup", "home.backup"], "");
     assert_eq!(status, Some(0), "{error}");
     assert!(told.ends_with("/home.backup\n  inbox.db  2 messages\n"), "{told}");
     let code = error.strip_prefix("Code: ").unwrap_or_else(|| panic!("{error}")).to_owned();
@@ -189,19 +189,19 @@ fn a_sealed_backup_made_beside_a_running_server_is_restored_with_its_messages_an
 
     // While the server runs, its home is not moved aside.
     let restore = &["--restore", "home.backup", "--force"];
-    let (status, _, error) = run(&world, restore, &code);
+    let (status, _, error) = run_with(&world, restore, &code);
     assert_eq!(status, Some(75), "{error}");
     assert!(error.contains("a server is running on "), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     server.stop();
 
-    let (status, told, error) = run(&world, restore, &code);
+    let (status, told, error) = run_with(&world, restore, &code);
     assert_eq!((status, error.as_str()), (Some(0), ""), "{told}");
     let lines: Vec<&str> = told.lines().collect();
     assert!(lines[0].starts_with("Kept the old home as ") && lines[0].ends_with('Z'), "{told}");
     assert!(lines[1].contains(" from home.backup, as it was at 20"), "{told}");
     assert_eq!(lines[2], "  inbox.db  2 messages", "{told}");
-    let listed = run(&world, &["--inbox", "--list"], "").1;
+    let listed = run_with(&world, &["--inbox", "--list"], "").1;
     let bodies: Vec<bool> =
         (1..=3).map(|n| listed.contains(&format!(r#""body":{{"n":{n}}}"#))).collect();
     assert_eq!(bodies, [true, true, false], "{listed}");
@@ -215,6 +215,36 @@ fn a_sealed_backup_made_beside_a_running_server_is_restored_with_its_messages_an
     let hidden: Vec<_> =
         names(world.folder()).into_iter().filter(|name| name.starts_with('.')).collect();
     assert_eq!(hidden, Vec::<String>::new());
+}
+
+#[test]
+fn no_backup_is_left_whose_code_nobody_was_shown() {
+    let world = World::with_fresh_home();
+    let run = |file: &str, stdout: Stdio, stderr: Stdio| {
+        let mut command = world.program_itself();
+        command.args(["--backup", file]).current_dir(world.folder());
+        command.stdout(stdout).stderr(stderr).output().unwrap()
+    };
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+    let output = run("told", full(), Stdio::piped());
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.starts_with("Code: ") && told.contains("error: cannot write to stdout"), "{told}");
+    let code = told.lines().next().unwrap().strip_prefix("Code: ").unwrap().to_owned();
+
+    let output = run("untold", Stdio::piped(), full());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(world.folder().join("told").exists() && !world.folder().join("untold").exists());
+
+    let (status, _, error) = {
+        let arguments = ["--home", "restored", "--restore", "told"];
+        run_with(&world, &arguments, &code)
+    };
+    assert_eq!(status, Some(0), "{error}");
+    // What is told about the home comes after the code.
+    fs::write(world.home().join("node.json"), "{").unwrap();
+    let (_, _, error) = run_with(&world, &["--backup", "broken"], "");
+    assert_eq!(world.folder().join("broken").exists(), error.starts_with("Code: "), "{error}");
 }
 
 #[test]

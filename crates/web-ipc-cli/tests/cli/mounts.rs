@@ -106,6 +106,22 @@ fn a_backup_onto_a_read_only_file_system_is_told_to_go_elsewhere() {
 }
 
 #[test]
+fn a_home_that_is_a_mount_point_is_not_restored_in_its_place() {
+    let script = r#""$B" --backup sealed 2>code
+        code=$(sed -n 's/^Code: //p' code)
+        ! echo "$code" | "$B" --restore sealed --force
+        echo "$code" | "$B" --home "$WEB_IPC_HOME/within" --restore sealed
+        ls -A"#;
+    if let Some(output) = run_with_mounted_home(script) {
+        let (out, log) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{out}\n{log}");
+        assert!(log.contains(" is a mount point, ") && log.lines().count() == 1, "{log}");
+        assert!(log.contains("; restore to a directory within the volume"), "{log}");
+    }
+}
+
+#[test]
 fn a_home_on_a_read_only_file_system_is_sealed_and_a_backup_finds_a_disk_full() {
     let script = r#"mount -o remount,ro "$WEB_IPC_HOME"
         "$B" --backup sealed 2>code
@@ -120,7 +136,7 @@ fn a_home_on_a_read_only_file_system_is_sealed_and_a_backup_finds_a_disk_full() 
         assert!(output.status.success(), "{out}\n{log}");
         assert!(out.starts_with("Backed up ") && out.contains("\nRestored "), "{out}\n{log}");
         // Nothing is left on the disk that was full.
-        assert!(out.ends_with(" are not in it\n"), "{out}\n{log}");
+        assert!(out.ends_with(" and revoked certificates\n"), "{out}\n{log}");
         let errors: Vec<&str> = log.lines().collect();
         assert_eq!(errors.len(), 2, "{log}");
         for error in errors {
