@@ -255,12 +255,11 @@ async fn a_login_of_another_form_or_with_a_wrong_password_is_refused() {
         let problem = connection.log_in_python(form).await.is_refusal(ProblemCode::MalformedFrame);
         assert!(!problem.detail.contains("hunter2") && !problem.detail.contains("1717"));
     }
-    // They count with the failures of frames: a pickle is no way around the limit.
-    for _ in 0..2 {
+    // A login of another form was not tried and does not count.
+    for _ in 0..3 {
         let answer = connection.log_in_python(&credentials("guessed", "wrong")).await;
         answer.is_refusal(ProblemCode::BadCredentials);
     }
-    connection.log_in("guessed", "wrong").await.is_refusal(ProblemCode::BadCredentials);
     let answer = connection.log_in_python(&credentials("guessed", "wrong")).await;
     answer.is_refusal(ProblemCode::TooManyAttempts);
     let answer = connection.submit_python(&pickled("{}")).await;
@@ -285,6 +284,31 @@ async fn a_session_is_that_of_an_address_and_a_certificate_together() {
         stranger.submit_python(&pickled("{}")).await.is_success();
     }
     first.submit_python(&pickled("{}")).await.is_success();
+}
+
+#[tokio::test]
+async fn failed_logins_of_one_client_keep_no_other_out_that_has_the_same_pair() {
+    let server = python().failed_logins_max(1).peer_failed_logins_max(2).start().await.unwrap();
+    let pair = tls(Some(identity("localhost")));
+    let mut hostile = connect_from("127.0.0.2", &server, &pair).await;
+    let admin_with =
+        |password| credentials(&HOME.home.admin_credentials().unwrap().username, password);
+    for (login, code) in [
+        (admin_with("wrong"), ProblemCode::BadCredentials),
+        (admin(), ProblemCode::TooManyAttempts),
+        (credentials("guessed", "wrong"), ProblemCode::BadCredentials),
+        (credentials("another", "wrong"), ProblemCode::TooManyAttempts),
+    ] {
+        hostile.log_in_python(&login).await.is_refusal(code);
+    }
+    let mut other = connect_from("127.0.0.1", &server, &pair).await;
+    other.log_in_python(&admin()).await.is_success();
+    other
+        .log_in_python(&credentials("another", "wrong"))
+        .await
+        .is_refusal(ProblemCode::BadCredentials);
+    // Nor those that send frames.
+    other.admin_session().await;
 }
 
 #[tokio::test]
