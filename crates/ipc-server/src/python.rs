@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use ipc_envelope::Freshness;
 use ipc_inbox::Message;
-use ipc_pickle::{DecodeError, Limits, VALUES_MAX_DEFAULT, to_json};
+use ipc_pickle::{DecodeError, Limits, VALUE_BYTES_MAX, VALUES_MAX_DEFAULT, to_json};
 use ipc_protocol::{AUTH_PLAINTEXT_BYTES_MAX, AuthRequest, MessageId, ProblemCode};
 use ipc_store::PASSWORD_BYTES_MAX;
 use zeroize::Zeroizing;
@@ -25,6 +25,24 @@ use crate::state::State;
 
 /// A login has two values and two keys, each of which may be remembered.
 const LOGIN_VALUES_MAX: usize = 64;
+
+/// How many bytes of text a message may have for each byte of its pickle, beyond the first
+/// [`FREE_BYTES`]. References make a long text of a short pickle; those of a program that sends a
+/// few objects again and again make one some times as long.
+const TEXT_RATIO_MAX: usize = 32;
+
+/// The limits of a message whose pickle has this length.
+fn limits(pickle_bytes: usize, text_bytes_max: usize) -> Limits {
+    let text_bytes = pickle_bytes.saturating_mul(TEXT_RATIO_MAX).saturating_add(FREE_BYTES);
+    Limits { text_bytes_max: text_bytes.min(text_bytes_max), values_max: VALUES_MAX_DEFAULT }
+}
+
+/// How much memory it takes at most to read a pickle of this length, beside the pickle. As with
+/// bodies, the first [`FREE_BYTES`] are not counted.
+fn memory(pickle_bytes: usize, limits: &Limits) -> usize {
+    let values = pickle_bytes.min(limits.values_max).saturating_mul(VALUE_BYTES_MAX);
+    values.saturating_add(limits.text_bytes_max).saturating_sub(FREE_BYTES)
+}
 
 /// Whether a plaintext begins like a pickled dict and not like a frame, which begins with `{` or
 /// white space: with the protocol's number, or, in protocols 0 and 1, a mark or an empty dict.
@@ -95,10 +113,16 @@ pub(crate) async fn message(
     let user = authenticate::user(&*session?, peer, state).await?;
     let id = message_id(&sealed)?;
     let sender = Sender::new(user, peer, received_at, sealed.key_index(), state);
-    let limits =
-        Limits { text_bytes_max: state.limits.plaintext_bytes_max, values_max: VALUES_MAX_DEFAULT };
+    let text_bytes_max = state.limits.plaintext_bytes_max;
     // References make a long text of a short pickle, so that even a short one is read there.
     let made = on_a_thread(state, move || {
+        let pickle_bytes = sealed.open(freshness)?.len();
+        let limits = limits(pickle_bytes, text_bytes_max);
+        // Here and not before: what waits for a thread holds no memory for its turn.
+        if !sealed.reserve_more(memory(pickle_bytes, &limits)) {
+            let detail = "the server has no memory to read a pickle of this length at the moment";
+            return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER));
+        }
         let text = to_json(sealed.open(freshness)?, &limits).map_err(refused)?;
         if credentials(&text).is_some() {
             drop(Zeroizing::new(text));
@@ -106,10 +130,7 @@ pub(crate) async fn message(
             return Err(Refusal::new(ProblemCode::MalformedFrame, detail));
         }
         let mut reservation = sealed.into_reservation();
-        if !reservation.grow_to(text.len().saturating_sub(FREE_BYTES)) {
-            let detail = "the server has no memory for a message of this length at the moment";
-            return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER));
-        }
+        reservation.shrink_to(text.len().saturating_sub(FREE_BYTES));
         Ok((sender.message(id, &text, false), reservation))
     });
     made.await.map(Ok)
@@ -153,6 +174,19 @@ mod tests {
         for other in [&b""[..], b"{}", b" {}", b"\n{", b"\t{", b"\r{", b"[", b"]", b"cos\n"] {
             assert!(!is_pickle(other));
         }
+    }
+
+    #[test]
+    fn a_pickle_becomes_no_longer_than_its_length_allows_and_its_memory_is_known_before() {
+        assert_eq!(limits(0, 1 << 24).text_bytes_max, 64 * 1024);
+        assert_eq!(limits(1000, 1 << 24).text_bytes_max, 64 * 1024 + 32_000);
+        assert_eq!(limits(1000, 1000).text_bytes_max, 1000);
+        assert_eq!(limits(1 << 20, 1 << 24).text_bytes_max, 1 << 24);
+        let needed = |pickle_bytes| memory(pickle_bytes, &limits(pickle_bytes, 1 << 24));
+        assert_eq!(needed(1000), 1000 * 176 + 32_000);
+        let values = (1 << 18) * 176;
+        assert_eq!(needed(1 << 18), values + 8 * (1 << 20));
+        assert_eq!(needed(1 << 24), values + (1 << 24) - 64 * 1024, "there are no more values");
     }
 
     #[test]

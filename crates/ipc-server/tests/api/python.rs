@@ -204,19 +204,35 @@ async fn a_pickle_that_becomes_too_long_is_refused_and_one_at_the_limit_is_not()
 }
 
 #[tokio::test]
-async fn a_long_text_of_a_short_pickle_takes_memory_from_the_budget() {
-    let server = python().bodies_bytes_max(100_000).start().await.unwrap();
+async fn to_read_a_pickle_takes_memory_from_the_budget() {
+    let server = python().bodies_bytes_max(5_000_000).start().await.unwrap();
     let mut connection = connect(&server).await;
     connection.log_in_python(&admin()).await.is_success();
-    let repeated = |count: usize| {
-        let text = [&b"\x80\x04}\x8c\x01a](X\xe8\x03\0\0"[..], &[b'x'; 1000], b"q\0"].concat();
-        token(&[&text[..], &b"h\0".repeat(count), b"es."].concat())
-    };
-    connection.submit_python(&repeated(100)).await.is_success();
-    let answer = connection.submit_python(&repeated(200)).await;
+    // Lists within a list, of some kilobytes: 176 bytes for each of them, and 32 of text.
+    let lists =
+        |count: usize| token(&[&b"\x80\x04}\x8c\x01a]("[..], &b"]".repeat(count), b"es."].concat());
+    connection.submit_python(&lists(20_000)).await.is_success();
+    let answer = connection.submit_python(&lists(30_000)).await;
     answer.is_refusal(ProblemCode::Unavailable);
     assert_eq!(answer.header("retry-after"), Some("1"));
-    connection.submit_python(&repeated(150)).await.is_success();
+    // All of it came back.
+    for _ in 0..3 {
+        connection.submit_python(&lists(20_000)).await.is_success();
+    }
+}
+
+#[tokio::test]
+async fn references_make_a_message_only_so_many_times_as_long_as_its_pickle() {
+    let server = python().start().await.unwrap();
+    let mut connection = connect(&server).await;
+    connection.log_in_python(&admin()).await.is_success();
+    // {"a":["x…",…]}, whose pickle has some 10,000 bytes.
+    let repeated = |count: usize| {
+        let text = [&b"\x80\x04}\x8c\x01a](X\x10\x27\0\0"[..], &[b'x'; 10_000], b"q\0"].concat();
+        token(&[&text[..], &b"h\0".repeat(count), b"es."].concat())
+    };
+    connection.submit_python(&repeated(36)).await.is_success();
+    connection.submit_python(&repeated(40)).await.is_refusal(ProblemCode::TooLarge);
 }
 
 #[tokio::test]
@@ -267,26 +283,6 @@ async fn a_login_of_another_form_or_with_a_wrong_password_is_refused() {
 }
 
 #[tokio::test]
-async fn a_session_is_that_of_an_address_and_a_certificate_together() {
-    let server = python().start().await.unwrap();
-    let (own, other) = (tls(Some(identity("localhost"))), tls(Some(identity("client2"))));
-    let mut first = connect_from("127.0.0.1", &server, &own).await;
-    first.log_in_python(&admin()).await.is_success();
-    first.submit_python(&pickled("{}")).await.is_success();
-    for (source, config) in [("127.0.0.1", &other), ("127.0.0.2", &own)] {
-        let mut stranger = connect_from(source, &server, config).await;
-        let route = Route::MessageSubmit.path();
-        for headers in ["", "x-forwarded-for: 127.0.0.1\r\n", "forwarded: for=127.0.0.1\r\n"] {
-            let answer = stranger.request("POST", route, headers, pickled("{}").as_bytes()).await;
-            answer.is_refusal(ProblemCode::SessionExpired);
-        }
-        stranger.log_in_python(&admin()).await.is_success();
-        stranger.submit_python(&pickled("{}")).await.is_success();
-    }
-    first.submit_python(&pickled("{}")).await.is_success();
-}
-
-#[tokio::test]
 async fn failed_logins_of_one_client_keep_no_other_out_that_has_the_same_pair() {
     let server = python().failed_logins_max(1).peer_failed_logins_max(2).start().await.unwrap();
     let pair = tls(Some(identity("localhost")));
@@ -309,6 +305,26 @@ async fn failed_logins_of_one_client_keep_no_other_out_that_has_the_same_pair() 
         .is_refusal(ProblemCode::BadCredentials);
     // Nor those that send frames.
     other.admin_session().await;
+}
+
+#[tokio::test]
+async fn a_session_is_that_of_an_address_and_a_certificate_together() {
+    let server = python().start().await.unwrap();
+    let (own, other) = (tls(Some(identity("localhost"))), tls(Some(identity("client2"))));
+    let mut first = connect_from("127.0.0.1", &server, &own).await;
+    first.log_in_python(&admin()).await.is_success();
+    first.submit_python(&pickled("{}")).await.is_success();
+    for (source, config) in [("127.0.0.1", &other), ("127.0.0.2", &own)] {
+        let mut stranger = connect_from(source, &server, config).await;
+        let route = Route::MessageSubmit.path();
+        for headers in ["", "x-forwarded-for: 127.0.0.1\r\n", "forwarded: for=127.0.0.1\r\n"] {
+            let answer = stranger.request("POST", route, headers, pickled("{}").as_bytes()).await;
+            answer.is_refusal(ProblemCode::SessionExpired);
+        }
+        stranger.log_in_python(&admin()).await.is_success();
+        stranger.submit_python(&pickled("{}")).await.is_success();
+    }
+    first.submit_python(&pickled("{}")).await.is_success();
 }
 
 #[tokio::test]
