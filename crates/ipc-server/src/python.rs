@@ -4,7 +4,7 @@
 //! where it is for all others: the envelope, the password, the session. This file does not know
 //! what happens to a message afterwards.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ipc_envelope::Freshness;
 use ipc_inbox::Message;
@@ -18,6 +18,7 @@ use crate::authenticate::{self, Sender};
 use crate::clock::unix_secs;
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
+use crate::python_ids::NotOwn;
 use crate::python_sessions::PythonSessions;
 use crate::refusal::{RETRY_AFTER, Refusal, internal};
 use crate::sealed_body::{FREE_BYTES, SealedBody};
@@ -133,7 +134,23 @@ pub(crate) async fn message(
         reservation.shrink_to(text.len().saturating_sub(FREE_BYTES));
         Ok((sender.message(id, &text, false), reservation))
     });
-    made.await.map(Ok)
+    let (message, reservation) = made.await?;
+    sessions.message_ids.remember(id, &message.user, Instant::now()).map_err(not_own)?;
+    Ok(Ok((message, reservation)))
+}
+
+/// The refusal of a message that another user sent before from the same bytes. It is no success: a
+/// message that was not stored then would be lost, and one that was is not this user's.
+fn not_own(why: NotOwn) -> Refusal {
+    match why {
+        NotOwn::OfAnother => {
+            Refusal::new(ProblemCode::IdReused, "another user sent the same envelope before")
+        }
+        NotOwn::Full => {
+            let detail = "the server remembers as many message ids as it may";
+            Refusal::new(ProblemCode::IdsFull, detail).retry_after(RETRY_AFTER)
+        }
+    }
 }
 
 /// The id of a message or a login, made of the MAC of its envelope, which is open: the same token

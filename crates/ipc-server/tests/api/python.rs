@@ -374,6 +374,39 @@ async fn the_oldest_session_makes_room_and_its_peer_logs_in_again() {
 }
 
 #[tokio::test]
+async fn what_one_user_sent_does_not_become_a_message_of_the_next_one() {
+    let place = own_home();
+    let home = place.home.clone();
+    tokio::task::spawn_blocking(move || {
+        let users = ipc_setup::users(&home).unwrap();
+        for user in ["first", "second"] {
+            users.add(user, "pass".to_owned().into()).unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    let server = Server::builder(&place.home).bind("127.0.0.1:0").python_compat();
+    let server = server.start().await.unwrap();
+    let mut connection = connect(&server).await;
+    connection.log_in_python(&credentials("first", "pass")).await.is_success();
+    let message = pickled(r#"{"n":1}"#);
+    connection.submit_python(&message).await.is_success();
+    // The answer was lost, and somebody else logs in from the same host before it is sent again.
+    connection.log_in_python(&credentials("second", "pass")).await.is_success();
+    connection.submit_python(&message).await.is_refusal(ProblemCode::IdReused);
+    connection.submit_python(&pickled(r#"{"n":2}"#)).await.is_success();
+    connection.log_in_python(&credentials("first", "pass")).await.is_success();
+    connection.submit_python(&message).await.is_success();
+
+    server.stop().await;
+    for expected in [("first", r#"{"n":1}"#), ("second", r#"{"n":2}"#)] {
+        let delivery = server.inbox().recv().await.unwrap();
+        assert_eq!((delivery.user(), delivery.body()), expected);
+    }
+    assert!(server.inbox().recv().await.is_none());
+}
+
+#[tokio::test]
 async fn a_deleted_user_a_new_password_a_bound_user_and_a_dropped_session_key_end_a_session() {
     let place = own_home();
     let home = place.home.clone();
