@@ -71,8 +71,9 @@ pub(crate) fn login(
 }
 
 /// Leaves off what is behind the bytes of a password that bcrypt reads, as the Python tool does: it
-/// makes passwords of 128 characters, and its hashes are of the first 72. Half a character is left
-/// off with the rest.
+/// makes passwords of 128 characters, and its hashes are of the first 72 bytes. Half a character is
+/// left off with the rest, since passwords are text here. The tool hashes it, so that such a
+/// password does not fit its hash: `docs/from-the-python-tool.md` says so.
 fn cut(password: &mut Zeroizing<String>) {
     let length = password.floor_char_boundary(PASSWORD_BYTES_MAX);
     // The bytes behind are wiped, and not only forgotten.
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_cut_where_the_tool_cuts_it() {
+    fn a_password_is_cut_after_72_bytes_and_half_a_character_goes_with_the_rest() {
         for (password, kept) in [
             ("", ""),
             ("pass321", "pass321"),
