@@ -449,6 +449,13 @@ pub enum SetupError {
         /// What was wrong with the copy.
         source: StoreError,
     },
+    /// A home cannot be made at the place where a file system is mounted, since it is made beside
+    /// its place and renamed.
+    #[error("{} is a mount point", path.display())]
+    MountPoint {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The certificate authority of an environment of the Python tool cannot be used.
     #[error("{} cannot be used", path.display())]
     BadOldAuthority {
@@ -592,6 +599,10 @@ impl SetupError {
             Self::NoEnvironment { .. } | Self::NotAnEnvironment { .. } => Remedy::act(
                 "give the directory web_env of the Python tool, as it is on the server's host",
             ),
+            Self::MountPoint { path } => Remedy::act(format!(
+                "give a directory below the mount, such as {}",
+                path.join("web-ipc").display()
+            )),
             Self::BadMessageKey { path }
             | Self::BadOldUsers { path, .. }
             | Self::BadOldAuthority { path, .. } => Remedy::RestoreFile { path: path.clone() },
