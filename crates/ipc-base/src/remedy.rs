@@ -311,6 +311,8 @@ pub enum Remedy {
     ChooseBackupFile,
     /// Have the home that is there moved aside, by force, or use another directory.
     MoveHomeAside,
+    /// Have the home diagnosed.
+    Diagnose,
 
     /// Set the clock of this host.
     SetClock,
@@ -562,6 +564,7 @@ impl fmt::Display for Remedy {
             Remedy::UseNewerVersion => "use the newer web-ipc with this home",
             Remedy::ChooseBackupPlace => "name a directory elsewhere that does not exist yet",
             Remedy::ChooseBackupFile => "name a file elsewhere that does not exist yet",
+            Remedy::Diagnose => "have the home diagnosed, which says what mends it",
             Remedy::MoveHomeAside => {
                 "have the home that is there moved aside, by force, or use another directory"
             }

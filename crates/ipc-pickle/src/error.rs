@@ -5,9 +5,13 @@ use ipc_protocol::{DEPTH_MAX, JsonError, NAMES_MAX, PLAINTEXT_BYTES_MAX_DEFAULT}
 /// The most bytes of JSON text that a pickle may become, by default: 16 MiB.
 pub const TEXT_BYTES_MAX_DEFAULT: usize = PLAINTEXT_BYTES_MAX_DEFAULT;
 
-/// The most values that a pickle may push, by default: about a million. At the worst each takes
-/// some 150 bytes of memory while the pickle is read.
-pub const VALUES_MAX_DEFAULT: usize = 1 << 20;
+/// The most values that a pickle may push, by default: some 262,000. At the worst each takes
+/// [`VALUE_BYTES_MAX`] bytes of memory while the pickle is read, 46 MB in all.
+pub const VALUES_MAX_DEFAULT: usize = 1 << 18;
+
+/// How many bytes of memory a value takes at most while the pickle is read: a list that holds
+/// another one. A pickle has no more values than bytes.
+pub const VALUE_BYTES_MAX: usize = 176;
 
 /// How much a pickle may become. Depth and members are bounded as in every message: an object has
 /// at most [`NAMES_MAX`] members, and there are at most [`DEPTH_MAX`] − 1 levels.

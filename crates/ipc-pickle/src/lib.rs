@@ -55,5 +55,6 @@ mod write;
 pub use decode::to_json;
 pub use encode::from_json;
 pub use error::{
-    DecodeError, EncodeError, Limits, TEXT_BYTES_MAX_DEFAULT, Unrepresentable, VALUES_MAX_DEFAULT,
+    DecodeError, EncodeError, Limits, TEXT_BYTES_MAX_DEFAULT, Unrepresentable, VALUE_BYTES_MAX,
+    VALUES_MAX_DEFAULT,
 };

@@ -15,6 +15,9 @@ use crate::graph::{Container, Graph, Kind, Value};
 /// The most levels of a message. The frame is one more.
 const LEVELS_MAX: usize = DEPTH_MAX - 1;
 
+/// More than a number, a bracket and the sign before it are long.
+const SHORT_BYTES_MAX: usize = 64;
+
 /// A container of the path, and how many of its items are written.
 struct Level {
     number: usize,
@@ -46,12 +49,13 @@ pub(crate) fn object(
         graph,
         text: String::with_capacity(bytes_expected.min(bytes_max)),
         bytes_max,
+        keys_bytes: 0,
         path: Vec::new(),
         visits: vec![Visit::Never; graph.containers_count()],
     };
     writer.value(top)?;
     while writer.next_item()? {
-        writer.check_length(0)?;
+        writer.make_room(0)?;
     }
     Ok(writer.text)
 }
@@ -60,6 +64,8 @@ struct Writer<'g, 'p> {
     graph: &'g Graph<'p>,
     text: String,
     bytes_max: usize,
+    /// The length of all keys of the dicts that were begun, each dict once.
+    keys_bytes: usize,
     path: Vec<Level>,
     visits: Vec<Visit>,
 }
@@ -99,7 +105,7 @@ impl<'p> Writer<'_, 'p> {
             Value::Float(number) => self.display(format_args!("{number:?}")),
             Value::Str(_) | Value::Unescaped(_) => {
                 let text = self.graph.text(value).unwrap_or_default();
-                self.check_length(text.len())?;
+                self.make_room(quoted_length(text))?;
                 quote(&mut self.text, text);
             }
             Value::Container(number) => self.open(number)?,
@@ -107,13 +113,20 @@ impl<'p> Writer<'_, 'p> {
         Ok(())
     }
 
-    /// Checks that so many bytes more do not exceed the limit. Escapes may take a string beyond it,
-    /// to six times its length, until the next check.
-    fn check_length(&self, more: usize) -> Result<(), DecodeError> {
-        match self.text.len().checked_add(more) {
-            Some(length) if length <= self.bytes_max => Ok(()),
-            _ => Err(DecodeError::TooLong),
+    /// Checks that so many bytes more do not exceed the limit, and makes room for them and for the
+    /// next short item. The capacity doubles, but not beyond the limit.
+    fn make_room(&mut self, more: usize) -> Result<(), DecodeError> {
+        let length = self.text.len();
+        let needed = match length.checked_add(more) {
+            Some(needed) if needed <= self.bytes_max => needed.saturating_add(SHORT_BYTES_MAX),
+            _ => return Err(DecodeError::TooLong),
+        };
+        if needed > self.text.capacity() {
+            let most = self.bytes_max.saturating_add(SHORT_BYTES_MAX);
+            let capacity = self.text.capacity().saturating_mul(2).min(most).max(needed);
+            self.text.reserve_exact(capacity - length);
         }
+        Ok(())
     }
 
     fn display(&mut self, number: std::fmt::Arguments<'_>) {
@@ -137,10 +150,20 @@ impl<'p> Writer<'_, 'p> {
     }
 
     /// Checks that a dict has no key twice, and not too many.
-    fn check_keys(&self, items: &[Value<'p>]) -> Result<(), DecodeError> {
+    ///
+    /// Each dict comes here once, and all its keys will be in the text. So they count before they
+    /// are hashed: a long key to which many dicts refer costs no more time than its text may.
+    fn check_keys(&mut self, items: &[Value<'p>]) -> Result<(), DecodeError> {
         let count = items.len() / 2;
         if count > NAMES_MAX {
             return Err(DecodeError::TooManyKeys);
+        }
+        for key in items.iter().step_by(2) {
+            let length = self.graph.text(*key).unwrap_or_default().len();
+            self.keys_bytes = self.keys_bytes.saturating_add(length);
+        }
+        if self.keys_bytes > self.bytes_max {
+            return Err(DecodeError::TooLong);
         }
         let mut keys = HashSet::with_capacity(count);
         let is_new = |key| keys.insert(self.graph.text(key).unwrap_or_default());
@@ -150,6 +173,16 @@ impl<'p> Writer<'_, 'p> {
             Err(DecodeError::DuplicateKey)
         }
     }
+}
+
+/// How long a string is as JSON.
+fn quoted_length(text: &str) -> usize {
+    let escapes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    });
+    escapes.sum::<usize>().saturating_add(2)
 }
 
 /// Appends a string of JSON (RFC 8259, section 7), with the escapes that must be there.
@@ -178,4 +211,39 @@ fn quote(json: &mut String, text: &str) {
     }
     json.push_str(&text[plain..]);
     json.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_takes_no_more_memory_than_its_text_may_have() {
+        let (graph, long) = (Graph::default(), "\x01".repeat(900));
+        let mut writer = Writer {
+            graph: &graph,
+            text: String::new(),
+            bytes_max: 1000,
+            keys_bytes: 0,
+            path: Vec::new(),
+            visits: Vec::new(),
+        };
+        assert_eq!(writer.value(Value::Str(&long)), Err(DecodeError::TooLong));
+        assert_eq!(writer.text.capacity(), 0);
+        // 300 bytes at first, which do not become 1200.
+        for length in [300, 500, 192] {
+            writer.value(Value::Str(&long[..length / 6])).unwrap();
+        }
+        assert!(writer.text.capacity() <= 1000 + SHORT_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_length_of_a_quoted_string_is_known_before() {
+        let all: String = (0..0x100).filter_map(char::from_u32).collect();
+        for text in ["", "plain", &all] {
+            let mut quoted = String::new();
+            quote(&mut quoted, text);
+            assert_eq!(quoted.len(), quoted_length(text));
+        }
+    }
 }

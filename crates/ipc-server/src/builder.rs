@@ -476,6 +476,11 @@ impl ServerBuilder {
     /// A pickle is read as data. One that would import, call or build anything is refused with 400.
     /// Such a peer has no session token. It is recognised by its address and its certificate
     /// together, so whoever shares both is the user who logged in last: see `docs/threat-model.md`.
+    /// Its failed logins count for its address too, since the tool gives all clients one pair.
+    ///
+    /// To read a pickle takes up to 176 bytes for each of its bytes, 46 MB at most, and the text as
+    /// many as it may have. Both come from [`bodies_bytes_max`](Self::bodies_bytes_max) meanwhile.
+    /// The text of a message is at most 64 KiB and 32 times as long as its pickle.
     /// Only over https: [`start`](Self::start) refuses plain http.
     #[cfg(feature = "python-compat")]
     pub fn python_compat(mut self) -> Self {

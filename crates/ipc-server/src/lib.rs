@@ -72,6 +72,8 @@ mod prefer;
 #[cfg(feature = "python-compat")]
 mod python;
 #[cfg(feature = "python-compat")]
+mod python_ids;
+#[cfg(feature = "python-compat")]
 mod python_sessions;
 mod rate_limited_log;
 mod refusal;

@@ -12,7 +12,8 @@ use ipc_protocol::MessageId;
 
 /// For how long an envelope can be opened again after it was opened once. It may have been sealed
 /// ahead of this host's clock.
-const REMEMBERED: Duration = Duration::from_secs(AGE_SECS_MAX_DEFAULT + AHEAD_SECS_MAX_DEFAULT + 1);
+pub(crate) const REMEMBERED: Duration =
+    Duration::from_secs(AGE_SECS_MAX_DEFAULT + AHEAD_SECS_MAX_DEFAULT + 1);
 
 /// How many ids are kept at most for one [`REMEMBERED`]. Each of them costs a bcrypt, and a core
 /// computes some four a second.

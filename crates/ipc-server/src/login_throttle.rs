@@ -28,7 +28,7 @@ const WATCHED_MAX: usize = 10_000;
 
 /// Who tries to log in: the peer that a certificate names, or an address over plain http. Failures
 /// count for each source, so that a peer that fails locks nobody else out, not even from the same
-/// user's account.
+/// user's account. Of clients that share a certificate each address is a source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// The peer name in the certificate, in lower case. A renewed certificate has the same name, so
@@ -38,6 +38,9 @@ pub(crate) enum Source {
     Certificate(Fingerprint),
     /// The peer's address.
     Address(IpAddr),
+    /// A certificate that many clients share, and the network that one of them comes from.
+    #[cfg(feature = "python-compat")]
+    Shared(Box<Source>, IpAddr),
 }
 
 impl Source {
@@ -46,6 +49,19 @@ impl Source {
         name.map_or(Source::Certificate(fingerprint), |name| {
             Source::Name(name.as_str().to_ascii_lowercase().into())
         })
+    }
+
+    /// The source of one of the clients that share a certificate, as all do that run the Python
+    /// tool: the address tells them apart. Of an IPv6 address only the network counts, since a host
+    /// has all 2⁶⁴ addresses of its own.
+    #[cfg(feature = "python-compat")]
+    pub(crate) fn at(self, address: IpAddr) -> Self {
+        // A listener for both versions of IP has IPv4 addresses in the form of IPv6.
+        let network = match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+            address => address,
+        };
+        Source::Shared(Box::new(self), network)
     }
 }
 
@@ -373,6 +389,24 @@ mod tests {
         assert!(wait(&attempts, &named("Worker1", 3), "a", now).is_some(), "it was renewed");
         assert_eq!(wait(&attempts, &named("worker2", 4), "a", now), None);
         assert_eq!(wait(&attempts, &unnamed(5), "a", now), None);
+    }
+
+    #[cfg(feature = "python-compat")]
+    #[test]
+    fn clients_that_share_a_certificate_are_told_apart_by_their_networks() {
+        let at = |address: &str| THERE.at(address.parse().unwrap());
+        let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
+        fail(&attempts, &at("192.0.2.1"), "a", now);
+        fail(&attempts, &at("2001:db8::1"), "a", now);
+        for refused in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1:0:0:1"] {
+            assert!(wait(&attempts, &at(refused), "a", now).is_some(), "{refused}");
+        }
+        for other in ["192.0.2.2", "2001:db8:0:1::1", "::1"] {
+            assert_eq!(wait(&attempts, &at(other), "a", now), None, "{other}");
+        }
+        assert_eq!(wait(&attempts, &THERE, "a", now), None, "a frame's login is another source");
+        let other_certificate = HERE.at("192.0.2.1".parse().unwrap());
+        assert_eq!(wait(&attempts, &other_certificate, "a", now), None);
     }
 
     #[test]

@@ -43,6 +43,21 @@ impl Reservation {
         is_taken
     }
 
+    /// Grows the reservation by `more` bytes, or returns `false` and changes nothing.
+    #[cfg(feature = "python-compat")]
+    #[must_use]
+    pub(crate) fn grow_by(&mut self, more: usize) -> bool {
+        self.grow_to(self.bytes.saturating_add(more))
+    }
+
+    /// Gives all but `bytes` back, if it has more.
+    #[cfg(feature = "python-compat")]
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        self.budget.taken.fetch_sub(less, Ordering::Relaxed);
+    }
+
     /// Gives all bytes back.
     pub(crate) fn release(&mut self) {
         self.budget.taken.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
@@ -58,6 +73,20 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "python-compat")]
+    #[test]
+    fn what_shrinks_gives_back_the_rest_and_grows_by_what_there_is() {
+        let budget = MemoryBudget::new(10);
+        let mut one = Reservation::none(&budget);
+        assert!(one.grow_by(4) && one.grow_by(4) && !one.grow_by(3) && !one.grow_by(usize::MAX));
+        one.shrink_to(9);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 8);
+        one.shrink_to(3);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 3);
+        drop(one);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
+    }
 
     #[test]
     fn no_more_is_taken_than_there_is_and_all_of_it_comes_back() {

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::oldest::remove_oldest;
 use crate::peer::Peer;
+use crate::python_ids::PythonIds;
 
 /// The default of
 /// [`ServerBuilder::python_sessions_max`](crate::ServerBuilder::python_sessions_max). With their
@@ -26,6 +27,8 @@ type Key = (IpAddr, Option<Fingerprint>);
 /// The tokens by their peers.
 pub(crate) struct PythonSessions {
     sessions_max: usize,
+    /// Whose the messages of the last minutes were.
+    pub(crate) message_ids: PythonIds,
     tokens: Mutex<HashMap<Key, Kept>>,
 }
 
@@ -41,7 +44,7 @@ fn key(peer: &Peer) -> Key {
 
 impl PythonSessions {
     pub(crate) fn new(sessions_max: usize) -> Self {
-        PythonSessions { sessions_max, tokens: Mutex::default() }
+        PythonSessions { sessions_max, message_ids: PythonIds::default(), tokens: Mutex::default() }
     }
 
     /// Keeps the token of a login, in place of the one before. Where there are too many, the oldest

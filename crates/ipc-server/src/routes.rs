@@ -20,7 +20,7 @@ use crate::channel;
 use crate::clock::unix_secs;
 use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
-use crate::login_throttle::LoginAttempt;
+use crate::login_throttle::{LoginAttempt, Source};
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
 use crate::prefer;
@@ -157,7 +157,9 @@ async fn log_in(
         && python::is_pickle(sealed.open(freshness)?)
     {
         let (id, credentials) = python::login(sealed, freshness)?;
-        let granted = grant(&peer, credentials, (id, key_index), state).await?;
+        // The Python tool gives all its clients one pair, so that a name alone is all of them.
+        let source = peer.source().at(peer.address);
+        let granted = grant((&peer, source), credentials, (id, key_index), state).await?;
         sessions.keep(&peer, granted.session, Instant::now());
         return Ok(accepted(false));
     }
@@ -174,17 +176,17 @@ async fn log_in(
             )
         })?;
     drop(sealed);
-    let reply = grant(&peer, credentials, (id, key_index), state).await?;
+    let reply = grant((&peer, peer.source()), credentials, (id, key_index), state).await?;
     let body = Zeroizing::new(
         serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
     );
     sealed_reply(&body, (id, is_raw), (&peer.envelope_keys, key_index), state)
 }
 
-/// Grants a session to a peer whose user gave a right password. `id` is the id of the login, and
-/// `key_index` says which key of the peer's ring opened it.
+/// Grants a session to a peer whose user gave a right password. Its failures count for `source`.
+/// `id` is the id of the login, and `key_index` says which key of the peer's ring opened it.
 async fn grant(
-    peer: &Peer,
+    (peer, source): (&Peer, Source),
     mut credentials: AuthRequest,
     (id, key_index): (MessageId, usize),
     state: &State,
@@ -193,7 +195,6 @@ async fn grant(
     // failures, the session and the application.
     credentials.username = to_nfc(&credentials.username);
 
-    let source = peer.source();
     let attempt =
         state.attempts.begin(&source, &credentials.username, Instant::now()).map_err(|wait| {
             Refusal::new(ProblemCode::TooManyAttempts, "too many logins of this user failed")

@@ -269,6 +269,14 @@ impl SealedBody {
         self.token.mac()
     }
 
+    /// Reserves memory for what is made of the body, beside the body itself. Returns `false` if the
+    /// budget does not have so much.
+    #[cfg(feature = "python-compat")]
+    #[must_use]
+    pub(crate) fn reserve_more(&mut self, bytes: usize) -> bool {
+        self.reservation.grow_by(bytes)
+    }
+
     /// Wipes the body and returns its reservation. The memory stays reserved for what was made from
     /// the body.
     pub(crate) fn into_reservation(self) -> Reservation {

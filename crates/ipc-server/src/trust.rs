@@ -219,7 +219,7 @@ fn configuration(
         .build()
         .map_err(unusable_authority)?;
     let revoked = revoked(home, revocation_lists)?;
-    let revoked_count = revoked.len();
+    let revoked_count = revoked.by_issuer.len();
     let verifier = Arc::new(Verifier { by_chain, revoked });
     let as_a_client = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .build()
@@ -256,8 +256,34 @@ fn roots(
     Ok(Arc::new(roots))
 }
 
-/// What is revoked: a serial number, with the identifier of the key that issued it.
-type Revoked = HashSet<(Option<Vec<u8>>, SerialNumber)>;
+/// What is revoked.
+#[derive(Debug, Default)]
+struct Revoked {
+    /// A serial number, with the identifier of the key that issued it.
+    by_issuer: HashSet<(Option<Vec<u8>>, SerialNumber)>,
+    /// The serial numbers alone.
+    serials: HashSet<SerialNumber>,
+}
+
+impl Revoked {
+    fn add(&mut self, list: RevocationList) {
+        for entry in list.entries {
+            self.serials.insert(entry.serial.clone());
+            self.by_issuer.insert((list.issuer_key_id.clone(), entry.serial));
+        }
+    }
+
+    fn has(&self, facts: &CertificateFacts) -> bool {
+        match &facts.issuer_key_id {
+            Some(_) => {
+                self.by_issuer.contains(&(facts.issuer_key_id.clone(), facts.serial.clone()))
+            }
+            // A certificate of the Python tool does not name its authority's key, so that the
+            // serial number in any list counts. One of theirs is that of no other certificate here.
+            None => self.serials.contains(&facts.serial),
+        }
+    }
+}
 
 /// Reads the lists of revoked certificates. One that cannot be read is not left out: what it
 /// revokes would be trusted again.
@@ -265,12 +291,11 @@ fn revoked(
     home: &Home,
     lists: &[CertificateRevocationListDer<'static>],
 ) -> Result<Revoked, StartError> {
-    let mut revoked = Revoked::new();
+    let mut revoked = Revoked::default();
     for list in lists {
         let list = RevocationList::from_der(list)
             .ok_or_else(|| HomeError::BadRevocationList { path: home.revocation_list_file() })?;
-        let issuer = list.issuer_key_id;
-        revoked.extend(list.entries.into_iter().map(|entry| (issuer.clone(), entry.serial)));
+        revoked.add(list);
     }
     Ok(revoked)
 }
@@ -305,13 +330,7 @@ impl Verifier {
     /// Refuses what was revoked. What cannot be read cannot be told from that.
     fn refuse_revoked(&self, facts: Option<&CertificateFacts>) -> Result<(), rustls::Error> {
         let facts = facts.ok_or(CertificateError::BadEncoding)?;
-        let is_revoked = match &facts.issuer_key_id {
-            Some(_) => self.revoked.contains(&(facts.issuer_key_id.clone(), facts.serial.clone())),
-            // A certificate of the Python tool does not name its authority's key, so that the
-            // serial number in any list counts. One of theirs is that of no other certificate here.
-            None => self.revoked.iter().any(|(_, serial)| *serial == facts.serial),
-        };
-        match is_revoked {
+        match self.revoked.has(facts) {
             true => Err(CertificateError::Revoked.into()),
             false => Ok(()),
         }

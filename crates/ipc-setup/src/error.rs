@@ -474,6 +474,13 @@ pub enum SetupError {
         /// What was wrong with the copy.
         source: StoreError,
     },
+    /// A home cannot be made at the place where a file system is mounted, since it is made beside
+    /// its place and renamed.
+    #[error("{} is a mount point", path.display())]
+    MountPoint {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The certificate authority of an environment of the Python tool cannot be used.
     #[error("{} cannot be used", path.display())]
     BadOldAuthority {
@@ -547,9 +554,7 @@ impl SetupError {
             Self::RestoredDatabase { .. } | Self::RestoredHome { .. } => {
                 Remedy::act("use another backup")
             }
-            Self::NotRestorable { .. } => {
-                Remedy::act("run web-ipc --doctor, which says what mends it")
-            }
+            Self::NotRestorable { .. } => Remedy::Diagnose,
             Self::RestoreNotEmpty { .. } => Remedy::MoveHomeAside,
             Self::RestoreMountPoint { .. } => Remedy::act(
                 "restore to a directory within the volume, with --home DIR, and use that",
@@ -623,6 +628,10 @@ impl SetupError {
             Self::NoEnvironment { .. } | Self::NotAnEnvironment { .. } => Remedy::act(
                 "give the directory web_env of the Python tool, as it is on the server's host",
             ),
+            Self::MountPoint { path } => Remedy::act(format!(
+                "give a directory below the mount, such as {}",
+                path.join("web-ipc").display()
+            )),
             Self::BadMessageKey { path }
             | Self::BadOldUsers { path, .. }
             | Self::BadOldAuthority { path, .. } => Remedy::RestoreFile { path: path.clone() },

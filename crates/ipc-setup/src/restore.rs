@@ -1,8 +1,8 @@
 //! Makes a home of a sealed backup: all of it, or nothing.
 //!
 //! The command line comes here. The files are unpacked beside the place of the home, checked, and
-//! put in their place by a rename. An older home in that place is moved aside by the same step, where
-//! the caller allows that and the file system can, and only when all else is done.
+//! put in their place by a rename. An older home in that place is moved aside by the same step,
+//! where the caller allows that and the file system can, and only when all else is done.
 
 use std::fs::File;
 use std::io::{self, BufReader};

@@ -2,9 +2,9 @@
 //!
 //! The command line comes here. The home is copied as `snapshot` does it, to a directory within the
 //! home, so that its secrets lie unsealed in no other place. A home on a read-only file system is
-//! copied to the directory for temporary files. `soundness` checks the copy, `archive` puts its files
-//! into a `sealed_stream`, and it is removed. The file gets its name when it is complete, on the
-//! disk, and its code was shown.
+//! copied to the directory for temporary files. `soundness` checks the copy, `archive` puts its
+//! files into a `sealed_stream`, and it is removed. The file gets its name when it is complete, on
+//! the disk, and its code was shown.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;

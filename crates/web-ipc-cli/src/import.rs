@@ -75,6 +75,17 @@ fn tell_what_was_left(imported: &Imported) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The option with the names of a certificate, and a blank before it. Somebody else may have made
+/// the certificate, so that a name which a terminal would not show as it is becomes `NAME`.
+fn alt_names_option(alt_names: &[String]) -> String {
+    let words = alt_names.iter().map(|name| match printable(name) == name.as_str() {
+        true => format!(" {}", shell_quoted(name)),
+        false => " NAME".to_owned(),
+    });
+    let words: String = words.collect();
+    if words.is_empty() { words } else { format!(" --altNames{words}") }
+}
+
 /// What should not stay as it is, each with the command that replaces it.
 fn tell_what_to_replace(
     imported: &Imported,
@@ -99,9 +110,8 @@ fn tell_what_to_replace(
             faults.push(format!("has a key of {key_type}, which is slow"));
         }
         if !faults.is_empty() {
-            let names: Vec<_> = pair.alt_names.iter().map(shell_quoted).collect();
-            let arguments =
-                format!("--certs --name {} --altNames {} --force", pair.name(), names.join(" "));
+            let names = alt_names_option(&pair.alt_names);
+            let arguments = format!("--certs --name {}{names} --force", pair.name());
             advice.push((
                 format!("{} {}", pair.name(), faults.join(", ")),
                 command(home, &arguments),
@@ -132,7 +142,7 @@ fn tell_what_to_replace(
     }
     if imported.is_open_to_others {
         advice.push((
-            format!("other users of this host can read secrets in {}", from.display()),
+            format!("other users of this host can read or change files in {}", from.display()),
             format!("chmod -R go= {}", shell_quoted(from)),
         ));
     }
@@ -143,4 +153,19 @@ fn tell_what_to_replace(
         report_line(format_args!("  {what}:\n    {how}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_has_no_option_without_names_and_nothing_that_a_terminal_acts_on() {
+        let option = |names: &[&str]| {
+            alt_names_option(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(option(&[]), "");
+        assert_eq!(option(&["a.example", "::1", "*.b"]), " --altNames a.example ::1 '*.b'");
+        assert_eq!(option(&["a", "\x1b]0;x\x07"]), " --altNames a NAME");
+    }
 }

@@ -304,6 +304,7 @@ pub(crate) fn sentence(remedy: &Remedy, reader: &Reader<'_>) -> String {
         Remedy::ChooseBackupFile => {
             "choose a path outside the home that does not exist yet".to_owned()
         }
+        Remedy::Diagnose => format!("{}, which says what mends it", run("--doctor")),
         Remedy::MoveHomeAside => {
             "give --force to have it kept aside under a dated name, or another directory with \
              --home DIR"

@@ -208,12 +208,24 @@ fn the_limits_hold_to_the_byte_and_the_value() {
 #[test]
 fn a_hostile_depth_costs_no_stack() {
     for (open, close) in [(&b"("[..], &b"t"[..]), (b"(", b"l"), (b"](", b"e")] {
-        let levels = 300_000;
+        let levels = 100_000;
         let nested = [b"}\x8c\x01a", &open.repeat(levels)[..], &close.repeat(levels), b"s."];
         assert_eq!(read(&nested.concat()), Err(DecodeError::TooDeep));
     }
-    let chain = [b"}\x8c\x01a)", &b"\x85".repeat(1_000_000)[..], b"s."].concat();
+    let chain = [b"}\x8c\x01a)", &b"\x85".repeat(200_000)[..], b"s."].concat();
     assert_eq!(read(&chain), Err(DecodeError::TooDeep));
+}
+
+#[test]
+fn the_keys_of_all_dicts_count_before_any_are_compared() {
+    // {"a": {K: None, "b": None, "b": None}, K: None}
+    let key = "k".repeat(60);
+    let pickle =
+        [&b"}(\x8c\x01a}(\x8c\x3c"[..], key.as_bytes(), b"q\x00N\x8c\x01bN\x8c\x01bNuh\x00Nu."]
+            .concat();
+    let limits = |text_bytes_max| Limits { text_bytes_max, ..Limits::default() };
+    assert_eq!(to_json(&pickle, &limits(122)), Err(DecodeError::TooLong));
+    assert_eq!(to_json(&pickle, &limits(123)), Err(DecodeError::DuplicateKey));
 }
 
 #[test]

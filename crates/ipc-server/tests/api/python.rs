@@ -204,19 +204,35 @@ async fn a_pickle_that_becomes_too_long_is_refused_and_one_at_the_limit_is_not()
 }
 
 #[tokio::test]
-async fn a_long_text_of_a_short_pickle_takes_memory_from_the_budget() {
-    let server = python().bodies_bytes_max(100_000).start().await.unwrap();
+async fn to_read_a_pickle_takes_memory_from_the_budget() {
+    let server = python().bodies_bytes_max(5_000_000).start().await.unwrap();
     let mut connection = connect(&server).await;
     connection.log_in_python(&admin()).await.is_success();
-    let repeated = |count: usize| {
-        let text = [&b"\x80\x04}\x8c\x01a](X\xe8\x03\0\0"[..], &[b'x'; 1000], b"q\0"].concat();
-        token(&[&text[..], &b"h\0".repeat(count), b"es."].concat())
-    };
-    connection.submit_python(&repeated(100)).await.is_success();
-    let answer = connection.submit_python(&repeated(200)).await;
+    // Lists within a list, of some kilobytes: 176 bytes for each of them, and 32 of text.
+    let lists =
+        |count: usize| token(&[&b"\x80\x04}\x8c\x01a]("[..], &b"]".repeat(count), b"es."].concat());
+    connection.submit_python(&lists(20_000)).await.is_success();
+    let answer = connection.submit_python(&lists(30_000)).await;
     answer.is_refusal(ProblemCode::Unavailable);
     assert_eq!(answer.header("retry-after"), Some("1"));
-    connection.submit_python(&repeated(150)).await.is_success();
+    // All of it came back.
+    for _ in 0..3 {
+        connection.submit_python(&lists(20_000)).await.is_success();
+    }
+}
+
+#[tokio::test]
+async fn references_make_a_message_only_so_many_times_as_long_as_its_pickle() {
+    let server = python().start().await.unwrap();
+    let mut connection = connect(&server).await;
+    connection.log_in_python(&admin()).await.is_success();
+    // {"a":["x…",…]}, whose pickle has some 10,000 bytes.
+    let repeated = |count: usize| {
+        let text = [&b"\x80\x04}\x8c\x01a](X\x10\x27\0\0"[..], &[b'x'; 10_000], b"q\0"].concat();
+        token(&[&text[..], &b"h\0".repeat(count), b"es."].concat())
+    };
+    connection.submit_python(&repeated(36)).await.is_success();
+    connection.submit_python(&repeated(40)).await.is_refusal(ProblemCode::TooLarge);
 }
 
 #[tokio::test]
@@ -255,16 +271,40 @@ async fn a_login_of_another_form_or_with_a_wrong_password_is_refused() {
         let problem = connection.log_in_python(form).await.is_refusal(ProblemCode::MalformedFrame);
         assert!(!problem.detail.contains("hunter2") && !problem.detail.contains("1717"));
     }
-    // They count with the failures of frames: a pickle is no way around the limit.
-    for _ in 0..2 {
+    // A login of another form was not tried and does not count.
+    for _ in 0..3 {
         let answer = connection.log_in_python(&credentials("guessed", "wrong")).await;
         answer.is_refusal(ProblemCode::BadCredentials);
     }
-    connection.log_in("guessed", "wrong").await.is_refusal(ProblemCode::BadCredentials);
     let answer = connection.log_in_python(&credentials("guessed", "wrong")).await;
     answer.is_refusal(ProblemCode::TooManyAttempts);
     let answer = connection.submit_python(&pickled("{}")).await;
     answer.is_refusal(ProblemCode::SessionExpired);
+}
+
+#[tokio::test]
+async fn failed_logins_of_one_client_keep_no_other_out_that_has_the_same_pair() {
+    let server = python().failed_logins_max(1).peer_failed_logins_max(2).start().await.unwrap();
+    let pair = tls(Some(identity("localhost")));
+    let mut hostile = connect_from("127.0.0.2", &server, &pair).await;
+    let admin_with =
+        |password| credentials(&HOME.home.admin_credentials().unwrap().username, password);
+    for (login, code) in [
+        (admin_with("wrong"), ProblemCode::BadCredentials),
+        (admin(), ProblemCode::TooManyAttempts),
+        (credentials("guessed", "wrong"), ProblemCode::BadCredentials),
+        (credentials("another", "wrong"), ProblemCode::TooManyAttempts),
+    ] {
+        hostile.log_in_python(&login).await.is_refusal(code);
+    }
+    let mut other = connect_from("127.0.0.1", &server, &pair).await;
+    other.log_in_python(&admin()).await.is_success();
+    other
+        .log_in_python(&credentials("another", "wrong"))
+        .await
+        .is_refusal(ProblemCode::BadCredentials);
+    // Nor those that send frames.
+    other.admin_session().await;
 }
 
 #[tokio::test]
@@ -331,6 +371,39 @@ async fn the_oldest_session_makes_room_and_its_peer_logs_in_again() {
     first.submit_python(&pickled("{}")).await.is_refusal(ProblemCode::SessionExpired);
     first.log_in_python(&admin()).await.is_success();
     first.submit_python(&pickled("{}")).await.is_success();
+}
+
+#[tokio::test]
+async fn what_one_user_sent_does_not_become_a_message_of_the_next_one() {
+    let place = own_home();
+    let home = place.home.clone();
+    tokio::task::spawn_blocking(move || {
+        let users = ipc_setup::users(&home).unwrap();
+        for user in ["first", "second"] {
+            users.add(user, "pass".to_owned().into()).unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    let server = Server::builder(&place.home).bind("127.0.0.1:0").python_compat();
+    let server = server.start().await.unwrap();
+    let mut connection = connect(&server).await;
+    connection.log_in_python(&credentials("first", "pass")).await.is_success();
+    let message = pickled(r#"{"n":1}"#);
+    connection.submit_python(&message).await.is_success();
+    // The answer was lost, and somebody else logs in from the same host before it is sent again.
+    connection.log_in_python(&credentials("second", "pass")).await.is_success();
+    connection.submit_python(&message).await.is_refusal(ProblemCode::IdReused);
+    connection.submit_python(&pickled(r#"{"n":2}"#)).await.is_success();
+    connection.log_in_python(&credentials("first", "pass")).await.is_success();
+    connection.submit_python(&message).await.is_success();
+
+    server.stop().await;
+    for expected in [("first", r#"{"n":1}"#), ("second", r#"{"n":2}"#)] {
+        let delivery = server.inbox().recv().await.unwrap();
+        assert_eq!((delivery.user(), delivery.body()), expected);
+    }
+    assert!(server.inbox().recv().await.is_none());
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@
 //! files mean was found by running that tool, and is in `docs/from-the-python-tool.md`.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ipc_envelope::{Key, KeyRing};
@@ -23,6 +23,9 @@ use crate::SetupError;
 /// The key that the tool wraps its message key with. It is public in the tool's source, so that it
 /// protects nothing.
 const WRAPPING_KEY: &str = "y8rKnU8Mr6FwrWPDmExeLuaaCO6nUQ8YKAk4Uu0M8Ic=";
+
+/// How often the database of users is copied again because it was written meanwhile.
+const COPIES_MAX: u32 = 10;
 
 /// What every environment has. Without one of these it is not taken over.
 const NEEDED: [&str; 4] = [USERS, MESSAGE_KEY, AUTHORITY_CERTIFICATE, AUTHORITY_KEY];
@@ -135,6 +138,9 @@ impl Environment {
         if !root.is_dir() {
             return Err(SetupError::NoEnvironment { path: root });
         }
+        let unreadable = |source| HomeError::Unreadable { path: root.clone(), source };
+        let metadata = root.metadata().map_err(unreadable)?;
+        refuse_owner(&root, &root, &metadata)?;
         let names = names_in(&root)?;
         let missing: Vec<_> =
             NEEDED.into_iter().filter(|needed| !names.iter().any(|name| name == needed)).collect();
@@ -143,7 +149,8 @@ impl Environment {
             let instead = within.join(MESSAGE_KEY).is_file().then_some(within);
             return Err(SetupError::NotAnEnvironment { path: root, missing, instead });
         }
-        let mut reader = Reader { root: &root, is_open_to_others: false };
+        let is_open_to_others = metadata.permissions().mode() & 0o022 != 0;
+        let mut reader = Reader { root: &root, is_open_to_others };
         let message_key = message_key(&reader.read(MESSAGE_KEY)?)
             .ok_or_else(|| SetupError::BadMessageKey { path: root.join(MESSAGE_KEY) })?;
         let admin = match names.iter().any(|name| name == ADMIN) {
@@ -177,24 +184,7 @@ impl Environment {
 
     /// Copies the database of users, with its logs, so that opening the copy changes nothing here.
     pub(super) fn copy_users(&self, home: &Home) -> Result<(), SetupError> {
-        let mut reader = Reader { root: &self.root, is_open_to_others: false };
-        for name in [USERS].into_iter().chain(USERS_LOGS) {
-            let mut from = match reader.open(name) {
-                Err(HomeError::FileMissing { .. }) if name != USERS => continue,
-                opened => opened?,
-            };
-            let path = home.root().join(name);
-            let unwritable = |source| HomeError::Unwritable { path: path.clone(), source };
-            let mut to = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(FILE_MODE)
-                .open(&path)
-                .map_err(unwritable)?;
-            to.set_permissions(std::fs::Permissions::from_mode(FILE_MODE)).map_err(unwritable)?;
-            io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(unwritable)?;
-        }
-        Ok(())
+        copy_users(&self.root, home, || ())
     }
 
     /// The directory, without links.
@@ -234,6 +224,113 @@ impl Environment {
     pub(super) fn is_open_to_others(&self) -> bool {
         self.is_open_to_others
     }
+}
+
+/// Copies the database of users and its logs to a home, as they were at one moment.
+///
+/// SQLite cannot read them here: it would make files beside a database with a log. So the files are
+/// compared afterwards, and copied again if a server of the Python tool has written meanwhile.
+/// `meanwhile` is for tests.
+fn copy_users(root: &Path, home: &Home, mut meanwhile: impl FnMut()) -> Result<(), SetupError> {
+    for _ in 0..COPIES_MAX {
+        let before = states(root)?;
+        let mut copies = Vec::new();
+        for name in users_files() {
+            if let Some(from) = open_if_there(root, name)? {
+                copies.push((name, copy_file(from, &home.root().join(name))?));
+            }
+        }
+        meanwhile();
+        let mut is_same = true;
+        for (name, copy) in &mut copies {
+            // The time of a change can be the same for two changes: the bytes cannot.
+            is_same = is_same
+                && match open_if_there(root, name)? {
+                    Some(from) => same_bytes(from, copy).map_err(|source| {
+                        HomeError::Unreadable { path: root.join(*name), source }
+                    })?,
+                    None => false,
+                };
+        }
+        if is_same && states(root)? == before {
+            return Ok(());
+        }
+        for (name, _) in copies {
+            let path = home.root().join(name);
+            std::fs::remove_file(&path).map_err(|source| HomeError::Unwritable { path, source })?;
+        }
+    }
+    let source = io::Error::other("it is being written: stop the server of the Python tool");
+    Err(HomeError::Unreadable { path: root.join(USERS), source }.into())
+}
+
+fn users_files() -> impl Iterator<Item = &'static str> {
+    [USERS].into_iter().chain(USERS_LOGS)
+}
+
+/// Opens a file of the database; `None` for a log that is not there.
+fn open_if_there(root: &Path, name: &str) -> Result<Option<File>, HomeError> {
+    match (Reader { root, is_open_to_others: false }).open(name) {
+        Err(HomeError::FileMissing { .. }) if name != USERS => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// What changes when a file is written or replaced: inode, length and times.
+type FileState = Option<(u64, u64, (i64, i64), (i64, i64))>;
+
+fn states(root: &Path) -> Result<Vec<FileState>, HomeError> {
+    let state = |name| {
+        let Some(file) = open_if_there(root, name)? else { return Ok(None) };
+        let unreadable = |source| HomeError::Unreadable { path: root.join(name), source };
+        let data = file.metadata().map_err(unreadable)?;
+        let changed = (data.ctime(), data.ctime_nsec());
+        Ok(Some((data.ino(), data.len(), (data.mtime(), data.mtime_nsec()), changed)))
+    };
+    users_files().map(state).collect()
+}
+
+/// Copies a file to a new one.
+fn copy_file(mut from: File, path: &Path) -> Result<File, HomeError> {
+    let unwritable = |source| HomeError::Unwritable { path: path.to_owned(), source };
+    let mut to = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(unwritable)?;
+    to.set_permissions(std::fs::Permissions::from_mode(FILE_MODE)).map_err(unwritable)?;
+    io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(unwritable)?;
+    Ok(to)
+}
+
+/// Whether a file has the bytes that its copy has.
+fn same_bytes(from: File, copy: &mut File) -> io::Result<bool> {
+    copy.rewind()?;
+    let (mut from, mut copy) = (io::BufReader::new(from), io::BufReader::new(copy));
+    loop {
+        let (left, right) = (io::BufRead::fill_buf(&mut from)?, io::BufRead::fill_buf(&mut copy)?);
+        let length = left.len().min(right.len());
+        if length == 0 {
+            return Ok(left.is_empty() && right.is_empty());
+        }
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+        io::BufRead::consume(&mut from, length);
+        io::BufRead::consume(&mut copy, length);
+    }
+}
+
+/// Refuses what somebody else can change: neither this user nor root owns it.
+fn refuse_owner(path: &Path, target: &Path, metadata: &Metadata) -> Result<(), HomeError> {
+    let (owner, own_uid) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner == own_uid || owner == 0 {
+        return Ok(());
+    }
+    let (path, target) = (path.to_owned(), target.to_owned());
+    Err(HomeError::ForeignOwner { path, target, owner, own_uid })
 }
 
 /// Which of the authority's two files an error is about.
@@ -353,7 +450,8 @@ fn names_in(root: &Path) -> Result<Vec<String>, HomeError> {
 /// Reads files of an environment, whose modes are not those of a home.
 struct Reader<'a> {
     root: &'a Path,
-    /// Whether others may read or write a file that was opened and is no certificate.
+    /// Whether others may read a file that was opened and is no certificate, or change one, or the
+    /// directory.
     is_open_to_others: bool,
 }
 
@@ -391,9 +489,65 @@ impl Reader<'_> {
         if !metadata.is_file() {
             return Err(HomeError::NotAFile { path });
         }
-        if !name.ends_with(".crt") && metadata.permissions().mode() & 0o077 != 0 {
+        refuse_owner(&path, &path, &metadata)?;
+        // Everybody may read a certificate, and nobody else change one.
+        let others = if name.ends_with(".crt") { 0o022 } else { 0o077 };
+        if metadata.permissions().mode() & others != 0 {
             self.is_open_to_others = true;
         }
         Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> (tempfile::TempDir, PathBuf, Home) {
+        let directory = tempfile::tempdir().unwrap();
+        let [root, home] = ["web_env", "home"].map(|name| directory.path().join(name));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::create_dir(&home).unwrap();
+        std::fs::write(root.join(USERS), "first").unwrap();
+        (directory, root, Home::at(home))
+    }
+
+    #[test]
+    fn a_database_that_is_written_meanwhile_is_copied_again_and_whole() {
+        let (_directory, root, home) = places();
+        let mut writes = ["other", "longer than before"].into_iter();
+        copy_users(&root, &home, || {
+            if let Some(text) = writes.next() {
+                std::fs::write(root.join(USERS), text).unwrap();
+                std::fs::write(root.join("users.db-wal"), text).unwrap();
+            }
+        })
+        .unwrap();
+        for name in [USERS, "users.db-wal"] {
+            let copy = std::fs::read_to_string(home.root().join(name)).unwrap();
+            assert_eq!(copy, "longer than before");
+        }
+    }
+
+    #[test]
+    fn a_log_that_goes_meanwhile_is_not_in_the_copy() {
+        let (_directory, root, home) = places();
+        let log = root.join("users.db-journal");
+        std::fs::write(&log, "half").unwrap();
+        copy_users(&root, &home, || drop(std::fs::remove_file(&log))).unwrap();
+        assert!(home.root().join(USERS).exists() && !home.root().join("users.db-journal").exists());
+    }
+
+    #[test]
+    fn a_database_that_never_rests_is_refused_and_no_copy_is_left() {
+        let (_directory, root, home) = places();
+        let mut number = 0;
+        let error = copy_users(&root, &home, || {
+            number += 1;
+            std::fs::write(root.join(USERS), format!("{number:05}")).unwrap();
+        })
+        .unwrap_err();
+        assert!(matches!(error, SetupError::Home(HomeError::Unreadable { .. })), "{error:?}");
+        assert_eq!(home.root().read_dir().unwrap().count(), 0);
     }
 }

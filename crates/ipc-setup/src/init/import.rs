@@ -4,12 +4,15 @@
 //! is never changed; this file makes the home beside its final place and gives it its name in the
 //! end. So whatever stops it, there is a complete home or none.
 
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ipc_home::{
-    ADMIN_USERNAME, Contents, Credentials, Home, HomeError, PeerName, locate,
-    make_private_directory, sync_directory, write_secret_atomically,
+    ADMIN_USERNAME, Contents, Credentials, DIRECTORY_MODE, Home, HomeError, PeerName, locate,
+    sync_directory, write_secret_atomically,
 };
 use ipc_store::Username;
 use zeroize::Zeroizing;
@@ -17,7 +20,7 @@ use zeroize::Zeroizing;
 use super::environment::{Environment, TakenPair};
 use crate::lock::Lock;
 use crate::random::{random_bytes, random_password};
-use crate::users::Users;
+use crate::users::{Users, runtime};
 use crate::{LeftFile, SetupError, directory, pair, provision};
 
 /// What became of the default admin of an environment.
@@ -87,17 +90,36 @@ pub(crate) fn import_with(
     let home = Home::at(directory::without_link(locate(Some(path))?));
     // All of it before anything is made.
     let environment = Environment::read(from, now_secs)?;
-    if home.root().starts_with(environment.root()) {
+    if without_links(home.root()).starts_with(environment.root()) {
         return Err(HomeError::PythonTool { path: environment.root().to_owned() }.into());
     }
     let was_there = home.root().symlink_metadata().is_ok();
     refuse_used(&home)?;
+    if is_mount_point(home.root()) {
+        return Err(SetupError::MountPoint { path: home.root().to_owned() });
+    }
     let imported = make_beside(&home, environment, now_secs, store_options);
     if imported.is_err() && !was_there {
         // Only an empty directory goes.
         let _ = std::fs::remove_dir(home.root());
     }
     imported
+}
+
+/// The path with the links of its existing part followed. The rest is still to be made.
+fn without_links(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}
+
+/// Whether another file system begins at this directory. Nothing can be renamed to its place.
+fn is_mount_point(root: &Path) -> bool {
+    let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+    root.parent().is_some_and(|parent| device(parent) != device(root))
 }
 
 /// Refuses a place where something is already. Makes the directory if there is none.
@@ -116,22 +138,20 @@ fn make_beside(
     now_secs: u64,
     store_options: &ipc_store::Options,
 ) -> Result<Imported, SetupError> {
-    let staging = Home::at(staging_directory(home.root()));
-    // Held to the end: of two runs the other one waits, and finds a home.
-    let _lock = loop {
-        make_private_directory(staging.root())?;
-        staging.check_directory()?;
+    // The lock tells other runs that somebody is at it. One that comes between the making and the
+    // locking takes the directory for abandoned.
+    let (staging, _lock) = loop {
+        let staging = make_staging(home.root())?;
         if let Some(lock) = Lock::acquire(&staging)? {
-            break lock;
+            break (staging, lock);
         }
-        refuse_used(home)?;
     };
-    let made = clear(staging.root())
-        .and_then(|()| fill(&staging, environment, now_secs, store_options))
-        .and_then(|made| {
-            take_place(&staging, home)?;
-            Ok(made)
-        });
+    clear_abandoned(home.root(), &staging);
+    let made = fill(&staging, environment, now_secs, store_options).and_then(|made| {
+        // Of two runs the second one finds a home.
+        take_place(&staging, home)?;
+        Ok(made)
+    });
     match made {
         Ok(made) => Ok(Imported { home: home.clone(), ..made }),
         Err(error) => {
@@ -142,28 +162,56 @@ fn make_beside(
     }
 }
 
-/// `.NAME.importing`, beside the home.
-fn staging_directory(root: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(root.file_name().unwrap_or_default());
-    name.push(".importing");
-    root.with_file_name(name)
+/// What the names of our directories begin and end with, beside the home.
+fn staging_name(root: &Path) -> (Vec<u8>, &'static [u8]) {
+    let name = root.file_name().unwrap_or_default().as_encoded_bytes();
+    ([b".", name, b"."].concat(), b".importing")
 }
 
-/// Removes what a run has left that was killed. The caller holds the lock, which stays.
-fn clear(staging: &Path) -> Result<(), SetupError> {
-    let unwritable = |source| HomeError::Unwritable { path: staging.to_owned(), source };
-    for entry in std::fs::read_dir(staging).map_err(unwritable)? {
-        let entry = entry.map_err(unwritable)?;
-        let is_directory = entry.file_type().map_err(unwritable)?.is_dir();
-        match (entry.file_name() == ".lock", is_directory) {
-            (true, _) => Ok(()),
-            (_, true) => std::fs::remove_dir_all(entry.path()),
-            _ => std::fs::remove_file(entry.path()),
+/// Makes `.NAME.0123456789abcdef.importing` beside the home. Nobody knows the name before, and what
+/// is there already is never taken: it may be a link, or somebody else's.
+fn make_staging(root: &Path) -> Result<Home, SetupError> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(root.file_name().unwrap_or_default());
+    name.push(format!(".{:016x}.importing", u64::from_ne_bytes(random_bytes()?)));
+    let path = root.with_file_name(name);
+    // The user knows the home, not the temporary name.
+    let unwritable = |source| HomeError::Unwritable { path: root.to_owned(), source };
+    DirBuilder::new().mode(DIRECTORY_MODE).create(&path).map_err(unwritable)?;
+    // A umask that removes the owner's own bits would lock us out.
+    std::fs::set_permissions(&path, Permissions::from_mode(DIRECTORY_MODE)).map_err(unwritable)?;
+    let staging = Home::at(path);
+    staging.check_directory()?;
+    Ok(staging)
+}
+
+/// Removes what runs have left that were killed: directories of exactly our form, our user's, that
+/// nobody has locked. What cannot be removed is not in the way.
+fn clear_abandoned(root: &Path, staging: &Home) {
+    let (begin, end) = staging_name(root);
+    let is_ours = |name: &OsStr| {
+        let middle = name.as_encoded_bytes().strip_prefix(&begin[..]);
+        middle.and_then(|rest| rest.strip_suffix(end)).is_some_and(|digits| {
+            digits.len() == 16
+                && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    };
+    let own_uid = rustix::process::geteuid().as_raw();
+    let Some(entries) = root.parent().and_then(|parent| parent.read_dir().ok()) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if !is_ours(&entry.file_name()) || path == staging.root() {
+            continue;
         }
-        .map_err(unwritable)?;
+        // Of a link these are the link's own.
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if !metadata.is_dir() || metadata.uid() != own_uid {
+            continue;
+        }
+        if let Ok(Some(_lock)) = Lock::try_acquire_file(&Home::at(&path).lock_file()) {
+            let _ = std::fs::remove_dir_all(&path);
+        }
     }
-    Ok(())
 }
 
 /// Makes all files of the home.
@@ -194,6 +242,10 @@ fn fill(
     let names = users.list()?;
     let (credentials, admin) = admin(&users, &names, environment.admin())?;
     drop(users);
+    // What was copied while it was written may open and yet be torn.
+    runtime()?
+        .block_on(ipc_store::check_integrity(&staging.users_db()))
+        .map_err(|source| SetupError::BadOldUsers { path: environment.users_file(), source })?;
     staging.write_admin_credentials(&credentials, now_secs, random_bytes()?)?;
     Ok(Imported {
         home: staging.clone(),
@@ -235,8 +287,22 @@ fn take_place(staging: &Home, home: &Home) -> Result<(), SetupError> {
         io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
             SetupError::HomeExists { path: root.to_owned() }
         }
+        // A directory of the same file system can be mounted too.
+        io::ErrorKind::ResourceBusy => SetupError::MountPoint { path: root.to_owned() },
         _ => HomeError::Unwritable { path: root.to_owned(), source }.into(),
     })?;
     // Without it the name may be lost in a crash, and the directory not: the next run begins again.
     Ok(sync_directory(root.parent().unwrap_or(root))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_another_file_system_begins_is_a_mount_point() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!is_mount_point(directory.path()));
+        assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(Path::new("/")));
+    }
 }

@@ -116,6 +116,42 @@ fn everything_is_taken_over_and_the_environment_stays_as_it_was() {
 }
 
 #[test]
+fn who_may_change_the_environment_is_told_of_or_refused() {
+    let chmod = |path: &Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for (open, mode, is_open) in [
+        (None, 0, false),
+        (Some(""), 0o770, true),
+        (Some("peer1.crt"), 0o620, true),
+        (Some("peer1.crt"), 0o644, false),
+        (Some("peer1.key"), 0o640, true),
+    ] {
+        let (_directory, environment, new) = environment();
+        chmod(&environment, 0o755);
+        for name in names_in(&environment) {
+            chmod(&environment.join(name), 0o600);
+        }
+        if let Some(name) = open {
+            chmod(&environment.join(name), mode);
+        }
+        let imported = import(&new, &environment).unwrap();
+        assert_eq!(imported.is_open_to_others, is_open, "{open:?} {mode:o}");
+    }
+    // Only root can give files away.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for name in ["", "users.db", ".xork", "peer1.crt"] {
+        let (_directory, environment, new) = environment();
+        std::os::unix::fs::chown(environment.join(name), Some(12_345), None).unwrap();
+        let error = import(&new, &environment).unwrap_err();
+        assert!(matches!(error, SetupError::Home(HomeError::ForeignOwner { .. })), "{error:?}");
+        assert!(!new.exists());
+    }
+}
+
+#[test]
 fn an_empty_directory_and_a_link_to_one_become_the_home() {
     let (directory, environment, new) = environment();
     ipc_home::make_private_directory(&new).unwrap();
@@ -300,7 +336,7 @@ fn what_is_there_already_is_neither_replaced_nor_changed() {
 #[test]
 fn what_a_killed_run_has_left_is_cleared_by_the_next() {
     let (directory, environment, new) = environment();
-    let staging = directory.path().join(".new.importing");
+    let staging = directory.path().join(".new.0123456789abcdef.importing");
     ipc_home::make_private_directory(&staging).unwrap();
     ipc_home::make_private_directory(&staging.join("sessions")).unwrap();
     for file in ["envelope.keys", "peer9.key", ".peer9.crt.0123456789abcdef.tmp"] {
@@ -309,6 +345,44 @@ fn what_a_killed_run_has_left_is_cleared_by_the_next() {
     import(&new, &environment).unwrap();
     assert_eq!(names_in(directory.path()), ["home", "new", "web_env"]);
     assert!(!new.join("peer9.key").exists());
+}
+
+#[test]
+fn what_is_not_exactly_a_left_directory_of_ours_stays_as_it_is() {
+    let (directory, environment, new) = environment();
+    let other = make(&directory.path().join("other"), false).unwrap().home;
+    let before = snapshot(other.root());
+    let links = [".new.importing", ".new.0123456789abcdef.importing"];
+    for name in links {
+        std::os::unix::fs::symlink(other.root(), directory.path().join(name)).unwrap();
+    }
+    let kept = [".new.0123456789ABCDEF.importing", ".new.0.importing", ".new2.importing"];
+    for name in kept {
+        ipc_home::make_private_directory(&directory.path().join(name)).unwrap();
+    }
+    let locked = directory.path().join(".new.fedcba9876543210.importing");
+    ipc_home::make_private_directory(&locked).unwrap();
+    let _lock = crate::lock::Lock::acquire(&Home::at(&locked)).unwrap().unwrap();
+    import(&new, &environment).unwrap();
+    assert_eq!(snapshot(other.root()), before);
+    for name in links.iter().chain(&kept) {
+        assert!(directory.path().join(name).exists(), "{name}");
+    }
+    assert!(locked.join(".lock").exists());
+    Home::open(&new).unwrap();
+}
+
+#[test]
+fn a_home_within_the_environment_is_refused_behind_a_link_too() {
+    let (directory, environment, _new) = environment();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&environment, &link).unwrap();
+    let before = snapshot(&environment);
+    for path in [link.join("home"), link.join("a/home"), link.clone()] {
+        let error = import(&path, &environment).unwrap_err();
+        assert!(matches!(error, SetupError::Home(HomeError::PythonTool { .. })), "{error:?}");
+        assert_eq!(snapshot(&environment), before);
+    }
 }
 
 #[test]
