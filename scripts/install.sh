@@ -1,6 +1,8 @@
 #!/bin/sh
 # Installs web-ipc from the archive that `cargo xtask dist` makes, and removes it again.
 set -eu
+# Whoever runs the program must be able to read it.
+umask 022
 
 usage() {
     cat <<'HELP'
@@ -55,15 +57,20 @@ case $prefix in
 /*) ;;
 *) wrong "the prefix must begin with /: $prefix" ;;
 esac
+# It becomes part of unit files, and of a script of sed.
+case $prefix in
+*[!A-Za-z0-9/._+@~-]*) wrong "the prefix may have letters, digits and /._+@~- only: $prefix" ;;
+esac
 prefix=${prefix%/}
 # What was installed, one path a line, relative to the prefix; of a directory that was made for it with
 # a slash at its end.
-list=$prefix/share/web-ipc/installed
+# Not in share/web-ipc: below ~/.local that is the default home.
+list=$prefix/share/doc/web-ipc/installed
 
 # Reads lines of SHA256SUMS.
 check() {
     if command -v sha256sum >/dev/null; then
-        sha256sum --check --quiet - >&2
+        sha256sum -c - >/dev/null
     elif command -v shasum >/dev/null; then
         shasum -a 256 --check --quiet - >&2
     else
@@ -95,15 +102,26 @@ if [ "$uninstalls" = yes ]; then
     [ -f "$list" ] || fail "nothing is installed in $prefix: $list is missing"
     copy=$(mktemp)
     trap 'rm -f "$copy"' EXIT
-    cp "$list" "$copy"
-    echo share/web-ipc/installed >>"$copy"
+    # The list goes last, so that a removal that was cut short can be repeated.
+    grep -v '/$' "$list" >"$copy" || true
+    remove "$copy"
+    grep '/$' "$list" >"$copy" || true
+    rm -f "$list"
     remove "$copy"
     echo "Removed web-ipc from $prefix; homes are left alone"
     exit 0
 fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# Removes the file that was being written, and notes the directories that were made.
+end() {
+    [ ! -f "$work/unfinished" ] || rm -f "$(cat "$work/unfinished")"
+    [ ! -f "$work/list" ] || [ -f "$work/done" ] || sort -u "$work/list" "$work/made" >"$list"
+    rm -rf "$work"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 if [ -n "$archive" ]; then
     [ -f "$archive" ] || fail "there is no archive $archive"
     folder=$(cd "$(dirname "$archive")" && pwd)
@@ -125,6 +143,11 @@ mkdir -p "$prefix" 2>/dev/null && [ -w "$prefix" ] ||
     fail "$prefix cannot be written; run this as root, or choose another --prefix"
 (cd "$from" && find bin lib share \( -type f -o -type l \) | LC_ALL=C sort) >"$work/new"
 [ ! -f "$list" ] || grep '/$' "$list" >"$work/made" || true
+touch "$work/made"
+# What an installation that is cut short has written can be removed by this list.
+make share/doc/web-ipc
+sort -u "$work/new" "$work/made" $([ ! -f "$list" ] || echo "$list") >"$work/list"
+cp "$work/list" "$list"
 while IFS= read -r path; do
     make "$(dirname "$path")"
     # A running program keeps its file: the new one takes the name.
@@ -134,6 +157,7 @@ while IFS= read -r path; do
         continue
     fi
     new=$prefix/$path.new
+    echo "$new" >"$work/unfinished"
     case $path in
     lib/systemd/system/*) sed "s|/usr/bin/web-ipc|$prefix/bin/web-ipc|" "$from/$path" >"$new" ;;
     *) cp "$from/$path" "$new" ;;
@@ -143,14 +167,14 @@ while IFS= read -r path; do
     *) chmod 0644 "$new" ;;
     esac
     mv -f "$new" "$prefix/$path"
+    rm "$work/unfinished"
 done <"$work/new"
 # Files of the version before that this one has no more.
 if [ -f "$list" ]; then
     grep -v -x -F -f "$work/new" "$list" | grep -v '/$' >"$work/gone" || true
     remove "$work/gone"
 fi
-make share/web-ipc
-touch "$work/made"
 cat "$work/new" "$work/made" >"$list"
+touch "$work/done"
 "$prefix/bin/web-ipc" --version >/dev/null || fail "$prefix/bin/web-ipc does not run on this host"
 echo "Installed $("$prefix/bin/web-ipc" --version) in $prefix"

@@ -75,7 +75,7 @@ impl Tree {
         let operations = root.join("docs/operations");
         for path in listed(&operations)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.ends_with(".service") || name.ends_with(".timer") {
+            if [".service", ".socket", ".timer"].iter().any(|kind| name.ends_with(kind)) {
                 tree.add(&format!("{UNITS}/{name}"), Content::CopyOf(path));
             }
         }

@@ -67,8 +67,9 @@ fn kept(built: &Built) -> Result<PathBuf, String> {
     println!("e2e: debootstrap makes {}", folder.display());
     let new = folder.with_extension("new");
     let _ = fs::remove_dir_all(&new);
-    let mut command = Command::new("debootstrap");
-    command.args(["--variant=minbase", "--include=systemd-sysv,dbus", suite]).arg(&new);
+    // Without a network it would try for long.
+    let mut command = Command::new("timeout");
+    command.args(["900", "debootstrap", "--variant=minbase", "--include=systemd-sysv,dbus", suite]).arg(&new);
     run(&mut command)?;
     for package in fs::read_dir(new.join("var/cache/apt/archives")).into_iter().flatten().flatten()
     {
@@ -103,6 +104,16 @@ fn run(command: &mut Command) -> Result<(), String> {
 const SEPARATE: [&str; 8] =
     ["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "--kill-child"];
 
+/// Mounts what [`BOOT`] mounts, one after the other.
+const PROBE: &str = r#"
+set -e
+mount --make-rprivate /
+mount -t proc proc /mnt && umount /mnt
+mount -t sysfs -o ro sysfs /mnt && umount /mnt
+mount -t tmpfs tmpfs /mnt && umount /mnt
+mount -t cgroup2 cgroup2 /mnt
+"#;
+
 /// Makes the directory $1 the root, with what systemd expects there, and becomes systemd. The root
 /// is changed by pivot_root, since the kernel lets no process make a user namespace in a chroot.
 const BOOT: &str = r#"
@@ -131,6 +142,8 @@ exec env -i container=web-ipc-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/system
 /// Waits until systemd, below the process $1, has started everything, and prints its id.
 const AWAIT: &str = r#"
 while :; do
+    # Nobody has asked yet how it ended.
+    case $(sed 's/.*) //' "/proc/$1/stat") in Z*) exit 1 ;; esac
     init=$(tr -d ' ' <"/proc/$1/task/$1/children") || exit 1
     if [ -n "$init" ]; then
         state=$(nsenter --target "$init" --all systemctl is-system-running --wait 2>/dev/null)
@@ -164,7 +177,7 @@ impl Container {
         let probe = || {
             let cgroup = make_cgroup()?;
             let mut command = Command::new("unshare");
-            command.args(SEPARATE).args(["sh", "-c", "mount -t cgroup2 cgroup2 /mnt"]);
+            command.args(SEPARATE).args(["sh", "-c", PROBE]);
             let made = run(&mut command);
             let _ = fs::remove_dir(cgroup);
             made?;

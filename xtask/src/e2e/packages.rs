@@ -52,6 +52,9 @@ pub(super) fn archive(built: &Built) -> Outcome {
     run(&["web-ipc-users", "--list"]).succeeded().says("Username: ipc-admin");
     shell("grep -x 'ExecStart=/usr/local/bin/web-ipc .*' /usr/local/lib/systemd/system/web-ipc.service")
         .succeeded();
+    for unit in ["web-ipc.socket", "web-ipc-renew.timer", "web-ipc-backup.timer"] {
+        shell(&format!("test -s /usr/local/lib/systemd/system/{unit}")).succeeded();
+    }
     shell("test -s /usr/local/share/man/man1/web-ipc-serve.1").succeeded();
     for (line, expected) in [
         ("web-ipc --serve --po", "--port"),
