@@ -69,7 +69,9 @@ fn kept(built: &Built) -> Result<PathBuf, String> {
     let _ = fs::remove_dir_all(&new);
     // Without a network it would try for long.
     let mut command = Command::new("timeout");
-    command.args(["900", "debootstrap", "--variant=minbase", "--include=systemd-sysv,dbus", suite]).arg(&new);
+    command
+        .args(["900", "debootstrap", "--variant=minbase", "--include=systemd-sysv,dbus", suite])
+        .arg(&new);
     run(&mut command)?;
     for package in fs::read_dir(new.join("var/cache/apt/archives")).into_iter().flatten().flatten()
     {
