@@ -82,23 +82,6 @@ fn status_75_at_the_last_try_makes_a_dead_letter_and_tells_the_sender_of_a_reque
 }
 
 #[test]
-fn the_sender_of_a_request_hears_the_same_reason_under_the_same_id_after_a_restart() {
-    let world = World::with_fresh_home();
-    let options = ["--inbox", "durable", "--exec", "echo ran >> \"$WEB_IPC_HOME/runs\"; exit 3"];
-    let request = ["--request", "--id", "01890a5d-ac96-774b-bcce-b302099a8057", "{}"];
-    for _ in 0..2 {
-        let mut server = Server::start(&world, &options);
-        let refused = client(&world, &server, &request, "");
-        assert_eq!(refused.status.code(), Some(1));
-        let error = text(&refused.stderr);
-        let why = "the application gave no reply: the command ended with exit status: 3";
-        assert!(error.contains(why), "{error}");
-        server.stop();
-    }
-    assert_eq!(fs::read_to_string(world.home().join("runs")).unwrap(), "ran\n", "it ran once");
-}
-
-#[test]
 fn another_status_at_the_last_try_makes_a_dead_letter_with_that_status() {
     let world = World::with_fresh_home();
     for (command, error) in [("exit 3", "exit status: 3"), ("kill -KILL $$", "signal: 9 (SIGKILL)")]

@@ -37,7 +37,7 @@ fn configure(world: &World, text: &str) {
 #[test]
 fn a_hangup_without_a_terminal_reloads_what_can_change_and_names_what_cannot() {
     let world = World::with_fresh_home();
-    configure(&world, "[serve]\nexec = \"cat >> first\"\n");
+    configure(&world, "[serve]\nexec = \"cat >> first; echo first has it >&2\"\n");
     let path = world.folder().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -51,6 +51,7 @@ fn a_hangup_without_a_terminal_reloads_what_can_change_and_names_what_cannot() {
     let mut server = Server::start_as(command, &[]);
     assert!(next().starts_with("READY=1\nSTATUS=Listening on "));
     send(&world, &server, "{\"n\":1}\n");
+    server.wait_for_log("first has it");
 
     configure(
         &world,

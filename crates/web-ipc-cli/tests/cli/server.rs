@@ -81,6 +81,11 @@ impl Server {
         self.wait_for_log_times(part, 1);
     }
 
+    /// Waits until its log has `part` once more than in what was read of it.
+    pub(crate) fn wait_for_log_again(&mut self, part: &str) {
+        self.wait_for_log_times(part, self.log_so_far.matches(part).count() + 1);
+    }
+
     pub(crate) fn lines(&mut self) -> BufReader<ChildStdout> {
         BufReader::new(self.child.stdout.take().unwrap())
     }
