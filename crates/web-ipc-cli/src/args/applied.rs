@@ -15,13 +15,18 @@ use super::configuration::{Configuration, Configured, Fault, Level, Setting};
 use super::inbox_address::inbox_at;
 use super::usage_error;
 
+/// The option that says which protocol the peer speaks.
+const COMPAT: &str = "compat";
+
 /// The inbox without an address.
 const INBOX: &str = "inbox";
 
 /// Options that do nothing without another one, which is refused on the command line.
-const NEEDS: [(&str, &str, &str); 13] = [
+const NEEDS: [(&str, &str, &str); 15] = [
     ("serve", "jobs", "exec"),
     ("serve", "allowRemoteMetrics", "metrics"),
+    ("serve", "metricsNames", "metrics"),
+    ("backup", "codeFile", "file"),
     ("send", "password", "user"),
     ("request", "password", "user"),
     ("test", "password", "user"),
@@ -71,15 +76,23 @@ pub(super) fn winning<'a>(
             taken.push(setting);
             continue;
         }
+        // `--quiet` on the command line is about the log too.
+        if name == "logLevel" && is_given(options, "quiet") {
+            continue;
+        }
         let excluded = excluded_by(command, name);
-        if excluded.iter().any(|other| is_given(options, other)) {
+        if let Some(other) = excluded.iter().find(|other| is_given(options, other)) {
+            // What the peer speaks is no preference.
+            if name == COMPAT {
+                faults.push(setting.fault(format!("it cannot be used together with --{other}")));
+            }
             continue;
         }
         let rival = taken
             .iter()
             .find(|one| !is_off(one) && excluded.iter().any(|other| *other == one.option));
         match rival {
-            Some(rival) if rival.level == setting.level => {
+            Some(rival) if rival.level == setting.level || name == COMPAT => {
                 faults.push(
                     setting.fault(format!("it cannot be used together with {}", rival.key())),
                 );
@@ -128,10 +141,20 @@ pub(super) fn choose<'a>(
     configuration: &'a Configuration,
 ) -> Result<Vec<Applied<'a>>, Vec<Fault>> {
     let mut faults = configuration.faults_of(table);
-    let (taken, excluding) = winning(whole, table, Some(options), configuration);
+    let (mut taken, excluding) = winning(whole, table, Some(options), configuration);
     faults.extend(excluding);
+    taken.retain(|setting| !is_off(setting));
+    let there: Vec<&str> = taken.iter().map(|setting| setting.option.as_str()).collect();
+    let is_there = |name: &str| is_given(Some(options), name) || there.contains(&name);
+    let has_what_it_needs = |option: &str| {
+        NEEDS
+            .iter()
+            .filter(|(command, name, _)| *command == table && *name == option)
+            .all(|(_, _, needed)| is_there(needed))
+    };
     let mut chosen = Vec::new();
-    for setting in taken.into_iter().filter(|setting| !is_off(setting)) {
+    // A secret that does not count need not be there.
+    for setting in taken.iter().copied().filter(|one| has_what_it_needs(&one.option)) {
         match configuration.values(setting) {
             Ok(values) => chosen.push(Applied { setting, values }),
             Err(fault) => faults.push(fault),
@@ -148,17 +171,6 @@ pub(super) fn choose<'a>(
     if !faults.is_empty() {
         return Err(faults);
     }
-    let there: Vec<String> = chosen.iter().map(|one| one.setting.option.clone()).collect();
-    let is_there =
-        |name: &str| is_given(Some(options), name) || there.iter().any(|one| one == name);
-    let has_what_it_needs = |one: &Applied<'_>| {
-        let option = one.setting.option.as_str();
-        NEEDS
-            .iter()
-            .filter(|(command, name, _)| *command == table && *name == option)
-            .all(|(_, _, needed)| is_there(needed))
-    };
-    chosen.retain(has_what_it_needs);
     // A message in memory has no second try.
     let inbox = match is_given(Some(options), INBOX) {
         true => options.get_one::<String>(INBOX).cloned(),

@@ -30,7 +30,7 @@ impl fmt::Display for Source {
             Self::File { path, line } => {
                 write!(f, "{}:{line}", printable(&path.to_string_lossy()))
             }
-            Self::Variable(name) => write!(f, "environment {name}"),
+            Self::Variable(name) => write!(f, "environment {}", printable(name)),
         }
     }
 }

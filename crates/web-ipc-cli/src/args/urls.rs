@@ -2,10 +2,10 @@
 //!
 //! The configuration comes here. It takes no such password from a file, and shows none.
 
-/// The place of the password within `scheme://user:password@host…`.
+/// The place of the password within `scheme://user:password@host…`. A password may have a `/` in it.
 fn place(url: &str) -> Option<(usize, usize)> {
     let begin = url.find("://")? + 3;
-    let end = url[begin..].find(['/', '?']).map_or(url.len(), |length| begin + length);
+    let end = url[begin..].find('?').map_or(url.len(), |length| begin + length);
     let at = begin + url[begin..end].rfind('@')?;
     let colon = begin + url[begin..at].find(':')?;
     Some((colon + 1, at))
@@ -18,7 +18,8 @@ fn parameters(url: &str) -> Vec<(usize, usize)> {
     let mut at = query + 1;
     for pair in url[at..].split('&') {
         if let Some((name, value)) = pair.split_once('=')
-            && name.eq_ignore_ascii_case("password")
+            // An escaped letter may be one of that name.
+            && (name.eq_ignore_ascii_case("password") || name.contains('%'))
         {
             let end = at + pair.len();
             places.push((end - value.len(), end));
@@ -33,8 +34,12 @@ pub(super) fn has_password(url: &str) -> bool {
     place(url).is_some() || !parameters(url).is_empty()
 }
 
-/// The address with `***` for each password.
+/// The address with `***` for each password. A text that is no address is `***`, unless it is a
+/// plain word: a password may be anywhere in it.
 pub(super) fn masked(url: &str) -> String {
+    if !url.contains("://") && !url.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return "***".to_owned();
+    }
     let mut shown = url.to_owned();
     let places = place(url).into_iter().chain(parameters(url));
     let mut places: Vec<_> = places.collect();
@@ -60,13 +65,18 @@ mod tests {
             ),
             ("nats://me:s3cret@n:1,m:2/J", "nats://me:***@n:1,m:2/J"),
             ("nats://me:s3cret@n:1", "nats://me:***@n:1"),
+            ("nats://me:s3/cret@n:1/J", "nats://me:***@n:1/J"),
+            ("postgres://db/ipc?pass%77ord=s3cret", "postgres://db/ipc?pass%77ord=***"),
         ] {
             assert!(has_password(url), "{url}");
             assert_eq!(masked(url), shown);
         }
-        for url in ["durable", "nats://n:4222/J", "postgres://ipc@[::1]:5432/ipc", "", "a:b@c"] {
+        for url in ["durable", "nats://n:4222/J", "postgres://ipc@[::1]:5432/ipc", ""] {
             assert!(!has_password(url), "{url}");
             assert_eq!(masked(url), url);
+        }
+        for text in ["a:s3cret@c", "host=h user=u password=s3cret", "postgres:u:s3cret@h/db"] {
+            assert_eq!(masked(text), "***", "{text}");
         }
     }
 }

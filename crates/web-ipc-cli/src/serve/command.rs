@@ -36,6 +36,9 @@ const ENDED_EVERY: Duration = Duration::from_millis(20);
 /// The bytes that an output may have besides the JSON of a reply: CR and LF.
 const AROUND_REPLY_BYTES: usize = 2;
 
+/// How the variables begin that configure `--serve`.
+const SERVE_VARIABLES: &[u8] = b"WEB_IPC_SERVE_";
+
 /// The most bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -97,6 +100,18 @@ pub(super) async fn output(
     let mut shell = Command::new("sh");
     for variable in manager::VARIABLES {
         shell.env_remove(variable);
+    }
+    // The options of this server, among them addresses with passwords, are not the command's.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(SERVE_VARIABLES) {
+            shell.env_remove(name);
+        }
+    }
+    // The command may change its directory.
+    if let Some(path) = std::env::var_os("WEB_IPC_CONFIG").filter(|path| !path.is_empty())
+        && let Ok(path) = std::path::absolute(path)
+    {
+        shell.env("WEB_IPC_CONFIG", path);
     }
     match delivery.peer() {
         Some(peer) => shell.env("WEB_IPC_PEER", peer),

@@ -52,8 +52,12 @@ impl Running {
         // A command instead of lines, or the other way round, is another kind of server.
         let has_command = |settings: &Settings| settings.has("exec");
         let is_same_kind = has_command(&self.settings) == has_command(&new.settings);
+        // What stands in another home is none of this one's.
+        let is_same_home = new.home == self.home;
         let (live, waiting): (Vec<_>, Vec<_>) = changed.into_iter().partition(|name| {
-            LIVE.contains(&name.as_str()) && (is_same_kind || !["exec", "jobs"].contains(&&**name))
+            is_same_home
+                && LIVE.contains(&name.as_str())
+                && (is_same_kind || !["exec", "jobs"].contains(&&**name))
         });
         for name in &live {
             self.settings.take(name, &new.settings);
