@@ -198,6 +198,42 @@ fn what_the_command_line_excludes_or_what_lacks_its_companion_is_left_out() {
 }
 
 #[test]
+fn a_companion_that_is_missing_makes_no_fault_and_needs_no_secret() {
+    let world = World::new(
+        "",
+        "[serve]\nmetrics = true\nmetricsNames = \"a.example\"\n\
+         [backup]\ncodeFile = \"/nowhere/code\"\n\
+         [certs]\nusersDb = { file = \"nowhere\" }\n",
+    )
+    .with("WEB_IPC_SERVE_METRICS", "false");
+    assert_eq!(world.serve("web-ipc --serve").metrics, None);
+    assert!(world.parse("web-ipc --backup --run --out copy").is_ok());
+    assert!(world.parse("web-ipc --certs --name peer").is_ok());
+    assert!(world.parse("web-ipc --certs --list").is_err(), "its users are named there");
+}
+
+#[test]
+fn quiet_on_the_command_line_wins_over_a_configured_level() {
+    let world = World::new("", "[serve]\nlogLevel = \"info\"\n");
+    assert_eq!(world.serve("web-ipc --serve").log_level, Some(LogLevel::Info));
+    assert_eq!(world.serve("web-ipc --serve --quiet").log_level, None);
+    let debug = world.serve("web-ipc --serve --quiet --logLevel debug").log_level;
+    assert_eq!(debug, Some(LogLevel::Debug));
+}
+
+#[cfg(feature = "python-compat")]
+#[test]
+fn a_configured_protocol_of_the_peer_is_never_left_out() {
+    let world = World::new("", "[send]\ncompat = \"python\"\n");
+    assert!(world.parse("web-ipc --send {}").is_ok());
+    let refusal = world.refusal("web-ipc --send --batch 3 {}");
+    assert!(refusal.contains("send.compat: it cannot be used together with --batch"), "{refusal}");
+    let world = world.with("WEB_IPC_SEND_BATCH", "3");
+    let refusal = world.refusal("web-ipc --send {}");
+    assert!(refusal.contains("send.compat: it cannot be used together with "), "{refusal}");
+}
+
+#[test]
 fn what_excludes_each_other_in_one_file_is_refused_and_a_higher_one_wins() {
     let both = World::new("", "[serve]\nexec = \"x\"\nbody = true\n");
     assert_eq!(

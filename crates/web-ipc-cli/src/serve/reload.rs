@@ -109,6 +109,16 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_another_home_takes_effect() {
+        let mut running = running("web-ipc --serve --exec a");
+        let mut new = invocation("web-ipc --serve --exec b --logLevel error");
+        new.home = Some(PathBuf::from("/another"));
+        let told = running.compare(new).told();
+        assert!(told.contains("reloaded; needs a restart: "), "{told}");
+        assert!(["exec", "logLevel", "home"].iter().all(|name| told.contains(name)), "{told}");
+    }
+
+    #[test]
     fn what_takes_effect_and_what_needs_a_restart_is_told_by_option() {
         let serve = "web-ipc --serve";
         for (before, after, expected) in [
