@@ -2,7 +2,8 @@
 //!
 //! The configuration comes here. It takes no such password from a file, and shows none.
 
-/// The place of the password within `scheme://user:password@host…`. A password may have a `/` in it.
+/// The place of the password within `scheme://user:password@host…`. A password may have a `/` in
+/// it.
 fn place(url: &str) -> Option<(usize, usize)> {
     let begin = url.find("://")? + 3;
     let end = url[begin..].find('?').map_or(url.len(), |length| begin + length);
