@@ -76,6 +76,7 @@ mod python_ids;
 #[cfg(feature = "python-compat")]
 mod python_sessions;
 mod rate_limited_log;
+mod recent_ids;
 mod refusal;
 mod renewal;
 mod reply_body;

@@ -3,34 +3,20 @@
 //!
 //! `routes` comes here with each login before the password is checked.
 
-use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ipc_envelope::{AGE_SECS_MAX_DEFAULT, AHEAD_SECS_MAX_DEFAULT};
 use ipc_protocol::MessageId;
 
-/// For how long an envelope can be opened again after it was opened once. It may have been sealed
-/// ahead of this host's clock.
-pub(crate) const REMEMBERED: Duration =
-    Duration::from_secs(AGE_SECS_MAX_DEFAULT + AHEAD_SECS_MAX_DEFAULT + 1);
+use crate::recent_ids::{Full, RecentIds};
 
-/// How many ids are kept at most for one [`REMEMBERED`]. Each of them costs a bcrypt, and a core
-/// computes some four a second.
+/// How many ids are kept at most for one [`REMEMBERED`](crate::recent_ids::REMEMBERED). Each of
+/// them costs a bcrypt, and a core computes some four a second.
 const KEPT_MAX: usize = 100_000;
 
 /// The ids of the last minutes.
 #[derive(Debug, Default)]
-pub(crate) struct LoginIds(Mutex<Ids>);
-
-#[derive(Debug, Default)]
-struct Ids {
-    /// When `recent` began to be filled.
-    began: Option<Instant>,
-    recent: HashSet<MessageId>,
-    /// The ids of the period before, which was as long.
-    earlier: HashSet<MessageId>,
-}
+pub(crate) struct LoginIds(Mutex<RecentIds<()>>);
 
 /// Why a login is refused before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,27 +34,20 @@ impl LoginIds {
     /// If the id was used before, or the limit is reached.
     pub(crate) fn remember(&self, id: MessageId, now: Instant) -> Result<(), NotNew> {
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = *ids.began.get_or_insert(now);
-        let age = now.saturating_duration_since(began);
-        if age >= REMEMBERED {
-            let recent = std::mem::take(&mut ids.recent);
-            ids.earlier = if age >= 2 * REMEMBERED { HashSet::new() } else { recent };
-            ids.began = Some(now);
+        match ids.remember(id, (), KEPT_MAX, now) {
+            Ok(None) => Ok(()),
+            Ok(Some(())) => Err(NotNew::Known),
+            Err(Full) => Err(NotNew::Full),
         }
-        if ids.recent.contains(&id) || ids.earlier.contains(&id) {
-            return Err(NotNew::Known);
-        }
-        if ids.recent.len() >= KEPT_MAX {
-            return Err(NotNew::Full);
-        }
-        ids.recent.insert(id);
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::recent_ids::REMEMBERED;
 
     fn id(number: u32) -> MessageId {
         let mut bytes = [0; 16];
@@ -100,7 +79,6 @@ mod tests {
         assert_eq!(ids.remember(id(7), start), Err(NotNew::Known));
         assert_eq!(ids.remember(id(u32::MAX), start + REMEMBERED), Ok(()));
         assert_eq!(ids.remember(id(7), start + 3 * REMEMBERED), Ok(()));
-        assert_eq!(ids.0.lock().unwrap().recent.len(), 1);
-        assert!(ids.0.lock().unwrap().earlier.is_empty());
+        assert_eq!(ids.0.lock().unwrap().kept(), 1);
     }
 }

@@ -5,17 +5,16 @@
 //! from its address, and may send bytes again that it sent for the user before. `python` comes here
 //! with each message.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use ipc_protocol::MessageId;
 
-use crate::login_ids::REMEMBERED;
+use crate::recent_ids::{Full, RecentIds};
 
-/// How many ids are kept at most for one [`REMEMBERED`], and as many of the one before: 3,300
-/// messages a second. Each takes some 50 bytes.
+/// How many ids are kept at most for one [`REMEMBERED`](crate::recent_ids::REMEMBERED), and as many
+/// of the one before: 3,300 messages a second. Each takes some 50 bytes.
 const KEPT_MAX: usize = 400_000;
 
 /// The ids of the last minutes, with their users.
@@ -23,16 +22,7 @@ const KEPT_MAX: usize = 400_000;
 pub(crate) struct PythonIds {
     /// Of a user the hash is kept, under a key that nobody knows.
     hasher: RandomState,
-    ids: Mutex<Ids>,
-}
-
-#[derive(Debug, Default)]
-struct Ids {
-    /// When `recent` began to be filled.
-    began: Option<Instant>,
-    recent: HashMap<MessageId, u64>,
-    /// The ids of the period before, which was as long.
-    earlier: HashMap<MessageId, u64>,
+    ids: Mutex<RecentIds<u64>>,
 }
 
 /// Why a message is refused before it is put.
@@ -52,22 +42,11 @@ impl PythonIds {
     pub(crate) fn remember(&self, id: MessageId, user: &str, now: Instant) -> Result<(), NotOwn> {
         let user = self.hasher.hash_one(user);
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = now.saturating_duration_since(*ids.began.get_or_insert(now));
-        if age >= REMEMBERED {
-            let recent = std::mem::take(&mut ids.recent);
-            ids.earlier = if age >= 2 * REMEMBERED { HashMap::new() } else { recent };
-            ids.began = Some(now);
+        match ids.remember(id, user, KEPT_MAX, now) {
+            Ok(Some(sender)) if sender != user => Err(NotOwn::OfAnother),
+            Ok(_) => Ok(()),
+            Err(Full) => Err(NotOwn::Full),
         }
-        match ids.recent.get(&id).or_else(|| ids.earlier.get(&id)) {
-            Some(sender) if *sender == user => return Ok(()),
-            Some(_) => return Err(NotOwn::OfAnother),
-            None => (),
-        }
-        if ids.recent.len() >= KEPT_MAX {
-            return Err(NotOwn::Full);
-        }
-        ids.recent.insert(id, user);
-        Ok(())
     }
 }
 
@@ -76,6 +55,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::recent_ids::REMEMBERED;
 
     fn id(number: u32) -> MessageId {
         let mut bytes = [0; 16];
@@ -106,6 +86,6 @@ mod tests {
         assert_eq!(ids.remember(id(7), "a", start), Ok(()), "it is known");
         assert_eq!(ids.remember(id(u32::MAX), "a", start + REMEMBERED), Ok(()));
         assert_eq!(ids.remember(id(7), "b", start + 3 * REMEMBERED), Ok(()));
-        assert!(ids.ids.lock().unwrap().earlier.is_empty());
+        assert_eq!(ids.ids.lock().unwrap().kept(), 1);
     }
 }

@@ -250,13 +250,8 @@ impl Exchange {
         }
     }
 
-    async fn log_in(&self, ends_at: Instant) -> Result<AuthReply, AttemptError> {
-        #[cfg(feature = "python-compat")]
-        if self.config.server == ServerKind::PythonTool {
-            return self.log_in_pickled(ends_at).await;
-        }
-        let route = Route::ClientAuth;
-        let id = self.sealer.draw_id().map_err(give_up)?;
+    /// The JSON of a login.
+    pub(super) fn login_body(&self) -> Zeroizing<Vec<u8>> {
         let Credentials { username, password } = self.credentials.borrow().clone();
         let request = AuthRequest { username, password };
         // The buffer is large enough never to grow. Growing would leave the password in freed
@@ -265,6 +260,17 @@ impl Exchange {
         let mut body = Zeroizing::new(Vec::with_capacity(room));
         serde_json::to_writer(&mut *body, &request)
             .expect("two strings always serialise into memory");
+        body
+    }
+
+    async fn log_in(&self, ends_at: Instant) -> Result<AuthReply, AttemptError> {
+        #[cfg(feature = "python-compat")]
+        if self.config.server == ServerKind::PythonTool {
+            return self.log_in_pickled(ends_at).await;
+        }
+        let route = Route::ClientAuth;
+        let id = self.sealer.draw_id().map_err(give_up)?;
+        let body = self.login_body();
         let body = std::str::from_utf8(&body).expect("serde_json writes UTF-8");
         let write = |buffer: &mut Vec<u8>| {
             buffer.reserve(body.len() + FRAME_BYTES + OVERHEAD_BYTES_MAX);

@@ -7,9 +7,8 @@
 
 use std::rc::Rc;
 
-use ipc_home::Credentials;
 use ipc_pickle::from_json;
-use ipc_protocol::{AuthReply, AuthRequest, Route};
+use ipc_protocol::{AuthReply, Route};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -66,13 +65,7 @@ impl Exchange {
 
     /// Logs in. There is no session token.
     pub(super) async fn log_in_pickled(&self, ends_at: Instant) -> Result<AuthReply, AttemptError> {
-        let Credentials { username, password } = self.credentials.borrow().clone();
-        let request = AuthRequest { username, password };
-        // The buffer is large enough never to grow, which would leave the password in freed memory.
-        let room = 64 + 6 * (request.username.len() + request.password.len());
-        let mut body = Zeroizing::new(Vec::with_capacity(room));
-        serde_json::to_writer(&mut *body, &request)
-            .expect("two strings always serialise into memory");
+        let body = self.login_body();
         let body = std::str::from_utf8(&body).expect("serde_json writes UTF-8");
         let pickle = Zeroizing::new(from_json(body).expect("two strings can always be pickled"));
         let limits = AttemptLimits::until(ends_at);
